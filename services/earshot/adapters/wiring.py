@@ -1,0 +1,72 @@
+"""Which adapter serves which URL. The only place that chooses; everything is made on first use and kept."""
+
+from __future__ import annotations
+
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+from earshot.kernel.codec import Codec
+from earshot.kernel.errors import Misconfigured
+from earshot.kernel.settings import Settings
+
+if TYPE_CHECKING:
+    from earshot.adapters.catalog import Catalog
+    from earshot.kernel.ports import BlobStore, EventLog, VectorStore
+
+
+class Kit:
+    """The adapters of one process, as its settings say."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+
+    @cached_property
+    def codec(self) -> Codec:
+        """Confluent framing when a registry is set, single-object encoding when not."""
+        if not self.settings.schema_registry_url:
+            return Codec()
+        from earshot.adapters.schema_registry import HttpRegistry
+
+        return Codec(HttpRegistry(self.settings.schema_registry_url))
+
+    @cached_property
+    def catalog(self) -> Catalog:
+        """SQLite or PostgreSQL."""
+        from earshot.adapters.catalog import Catalog
+
+        return Catalog(self.settings.catalog, self.codec)
+
+    @cached_property
+    def blobs(self) -> BlobStore:
+        """A folder or a bucket."""
+        from earshot.adapters.blobs import ObstoreBlobs
+
+        return ObstoreBlobs(self.settings.blobs)
+
+    @cached_property
+    def vectors(self) -> VectorStore:
+        """LanceDB or Weaviate."""
+        url = self.settings.vectors
+        if url.startswith("lancedb://"):
+            from earshot.adapters.lancedb import LanceStore
+
+            return LanceStore(url.removeprefix("lancedb://"))
+        if url.startswith(("weaviate://", "weaviates://")):
+            from earshot.adapters.weaviate import WeaviateStore
+
+            return WeaviateStore(url)
+        raise Misconfigured(f"EARSHOT_VECTORS_URL is neither lancedb:// nor weaviate://: {url.split(':')[0]}")
+
+    @cached_property
+    def log(self) -> EventLog:
+        """Kafka or the SQLite log."""
+        url = self.settings.broker
+        if url.startswith("sqlite:///"):
+            from earshot.adapters.sqlite_log import SqliteLog
+
+            return SqliteLog(url.removeprefix("sqlite://"))
+        if url.startswith("kafka://"):
+            from earshot.adapters.kafka_log import KafkaLog
+
+            return KafkaLog(url)
+        raise Misconfigured(f"EARSHOT_BROKER_URL is neither kafka:// nor sqlite:///: {url.split(':')[0]}")

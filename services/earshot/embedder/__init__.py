@@ -1,0 +1,1 @@
+"""The embedder: turns transcripts into passages with vectors."""

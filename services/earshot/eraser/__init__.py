@@ -1,0 +1,1 @@
+"""The eraser: forgets recordings, wholly or one attempt."""

@@ -1,0 +1,1 @@
+"""The indexer: makes passages searchable."""

@@ -1,0 +1,1 @@
+"""The ingest: accepts recordings at the door."""

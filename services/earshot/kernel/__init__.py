@@ -1,0 +1,1 @@
+"""The vocabulary and the guarantees. Imports nothing else of Earshot's."""

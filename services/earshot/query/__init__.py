@@ -1,0 +1,1 @@
+"""The query: finds what was said, and shows it."""

@@ -1,0 +1,1 @@
+"""The segmenter: cuts recordings into segments at pauses."""

@@ -1,0 +1,1 @@
+"""How a stage runs: its host on Faust, and the two transports under it."""

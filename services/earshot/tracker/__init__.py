@@ -1,0 +1,1 @@
+"""The tracker: keeps the progress of every recording."""

@@ -1,0 +1,1 @@
+"""The transcriber: writes down what was said in a segment."""
