@@ -12,14 +12,14 @@ from earshot.kernel.events import Event, StageProgressed
 from earshot.kernel.gate import Verdict
 from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
 
-E = TypeVar("E", bound=Event, covariant=True)
+E_co = TypeVar("E_co", bound=Event, covariant=True)
 
 
 @dataclass(frozen=True)
-class Delivery(Generic[E]):
+class Delivery(Generic[E_co]):
     """One event as it was delivered, with the record it came in."""
 
-    event: E
+    event: E_co
     record: Record
 
 
@@ -60,7 +60,7 @@ class BatchPolicy:
     max_age_s: float = 0.0
 
 
-async def undo_nothing(stale: Sequence[Stale]) -> AsyncIterator[Output]:
+async def undo_nothing(_stale: Sequence[Stale]) -> AsyncIterator[Output]:
     """For stages whose outputs every consumer checks at the gate itself."""
     for _ in ():
         yield _
