@@ -1,0 +1,84 @@
+"""Fixtures that every test folder shares: real servers, and the account of what was skipped for want of one."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+
+import pytest
+
+from tests.servers import CannotHave, KafkaServer, PostgresServer, Server, WeaviateServer
+
+
+def _have(kind: type[Server]) -> Server:
+    """A server, not started; skips the test (in CI: fails it) where it cannot be had."""
+    try:
+        return kind()
+    except CannotHave as error:
+        if os.environ.get("CI"):
+            pytest.fail(f"CI must have every server. {error}")
+        pytest.skip(str(error))
+
+
+def _shared_url(kind: type[Server], variable: str) -> Iterator[str]:
+    """The URL of the server that a variable names, else of one that lives as long as the session."""
+    given = os.environ.get(variable)
+    if given:
+        yield given
+        return
+    with _have(kind) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def kafka_url() -> Iterator[str]:
+    """``kafka://127.0.0.1:PORT``, one broker for the session; tests keep apart by topic prefix."""
+    yield from _shared_url(KafkaServer, "EARSHOT_TEST_KAFKA")
+
+
+@pytest.fixture(scope="session")
+def weaviate_url() -> Iterator[str]:
+    """``weaviate://127.0.0.1:PORT?grpc=PORT``, one node for the session; tests keep apart by collection or tenant."""
+    yield from _shared_url(WeaviateServer, "EARSHOT_TEST_WEAVIATE")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """``postgresql+psycopg://…``, one server for the session; tests keep apart by schema or database."""
+    yield from _shared_url(PostgresServer, "EARSHOT_TEST_POSTGRES")
+
+
+@pytest.fixture
+def kafka_server() -> Iterator[KafkaServer]:
+    """A broker of the test's own, running, to be stopped, killed and started again."""
+    with _have(KafkaServer) as server:
+        assert isinstance(server, KafkaServer)
+        yield server
+
+
+@pytest.fixture
+def weaviate_server() -> Iterator[WeaviateServer]:
+    """A Weaviate node of the test's own, running, to be stopped, killed and started again."""
+    with _have(WeaviateServer) as server:
+        assert isinstance(server, WeaviateServer)
+        yield server
+
+
+@pytest.fixture
+def postgres_server() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of the test's own, running, to be stopped, killed and started again."""
+    with _have(PostgresServer) as server:
+        assert isinstance(server, PostgresServer)
+        yield server
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Name what did not run, and what would make it run."""
+    skipped = terminalreporter.stats.get("skipped", [])
+    reasons = Counter(report.longrepr[2].removeprefix("Skipped: ") for report in skipped)
+    if not reasons:
+        return
+    terminalreporter.section("not run, and what enables it")
+    for reason, count in reasons.most_common():
+        terminalreporter.write_line(f"{count:4d} × {reason}")

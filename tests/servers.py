@@ -1,0 +1,297 @@
+"""Real servers for tests: Kafka, Weaviate, PostgreSQL; by Docker where an engine answers, else as native processes.
+
+Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars and the
+Weaviate binary into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of your own, set
+``EARSHOT_TEST_KAFKA=kafka://host:port``, ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port`` or
+``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…``.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+import uuid
+from pathlib import Path
+from typing import Self
+
+from tests.processes import Container, Process, Runner, answers, docker_answers, free_ports, tied
+
+KAFKA_VERSION = "4.3.1"
+WEAVIATE_VERSION = "1.35.2"
+POSTGRES_VERSION = "17"
+CACHE = Path(os.environ.get("EARSHOT_TEST_CACHE") or Path.home() / ".cache" / "earshot")
+KAFKA_JARS = CACHE / f"kafka-{KAFKA_VERSION}"
+WEAVIATE_BINARY = CACHE / "bin" / f"weaviate-server-v{WEAVIATE_VERSION}"
+READY_WITHIN_S = 90.0
+
+
+class CannotHave(Exception):
+    """A server cannot run on this machine; the message names what would enable it."""
+
+
+class Server:
+    """A server of its own, on free loopback ports, with its data in a temporary folder.
+
+    ``start`` after ``stop`` or ``kill`` brings it back on the same ports with the same data.
+    """
+
+    name: str
+
+    def __init__(self, ports: int) -> None:
+        self.ports = free_ports(ports)
+        self.folder = Path(tempfile.mkdtemp(prefix=f"earshot-{self.name}-"))
+        try:
+            self.runner: Runner = self._container() if docker_answers() else self._process()
+        except BaseException:
+            shutil.rmtree(self.folder, ignore_errors=True)
+            raise
+
+    @property
+    def url(self) -> str:
+        """The URL as Earshot's settings take it."""
+        raise NotImplementedError
+
+    def _container(self) -> Runner:
+        raise NotImplementedError
+
+    def _process(self) -> Runner:
+        """The native process, not started. Raises ``CannotHave``."""
+        raise NotImplementedError
+
+    def _ready(self) -> bool:
+        raise NotImplementedError
+
+    def start(self) -> Self:
+        """Start it and wait until it answers."""
+        self.runner.start()
+        deadline = time.monotonic() + READY_WITHIN_S
+        while not self._ready():
+            ended = self.runner.ended()
+            if ended or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.name} did not become ready. {ended}")
+            time.sleep(0.1)
+        return self
+
+    def stop(self) -> None:
+        """End it in its own orderly way."""
+        self.runner.stop()
+
+    def kill(self) -> None:
+        """End it by SIGKILL."""
+        self.runner.kill()
+
+    def close(self) -> None:
+        """End it and delete its data."""
+        self.runner.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
+class KafkaServer(Server):
+    """One Kafka node, broker and controller in one. Topics are never created by themselves."""
+
+    name = "kafka"
+
+    def __init__(self) -> None:
+        super().__init__(ports=2)
+
+    @property
+    def url(self) -> str:
+        return f"kafka://127.0.0.1:{self.ports[0]}"
+
+    def _properties(self, host: str, client_port: int, controller_port: int) -> dict[str, str]:
+        return {
+            "node.id": "1",
+            "process.roles": "broker,controller",
+            "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
+            "controller.listener.names": "CONTROLLER",
+            "listeners": f"PLAINTEXT://{host}:{client_port},CONTROLLER://127.0.0.1:{controller_port}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.ports[0]}",
+            "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+            "auto.create.topics.enable": "false",
+            "group.initial.rebalance.delay.ms": "0",
+            "offsets.topic.replication.factor": "1",
+            "offsets.topic.num.partitions": "4",
+            "transaction.state.log.replication.factor": "1",
+            "transaction.state.log.min.isr": "1",
+            "transaction.state.log.num.partitions": "4",
+            "share.coordinator.state.topic.replication.factor": "1",
+            "share.coordinator.state.topic.min.isr": "1",
+            "log.retention.check.interval.ms": "3600000",
+            "log.cleaner.dedupe.buffer.size": "2097152",
+            "num.network.threads": "2",
+            "num.io.threads": "4",
+            "num.recovery.threads.per.data.dir": "2",
+        }
+
+    def _container(self) -> Runner:
+        properties = self._properties("0.0.0.0", 9092, 9093)
+        env = {"KAFKA_" + name.upper().replace(".", "_"): value for name, value in properties.items()}
+        env["KAFKA_HEAP_OPTS"] = "-Xmx384m"
+        return Container(f"apache/kafka:{KAFKA_VERSION}", {9092: self.ports[0]}, env)
+
+    def _process(self) -> Runner:
+        java = shutil.which("java")
+        if java is None or not any(KAFKA_JARS.glob("kafka_*.jar")):
+            raise CannotHave("Kafka needs a Docker engine, or Java 17 and `make test-servers`, or EARSHOT_TEST_KAFKA.")
+        properties = self._properties("127.0.0.1", *self.ports) | {"log.dirs": str(self.folder / "data")}
+        config = self.folder / "server.properties"
+        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+        command = [java, "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dlog4j2.level=WARN"]
+        command += ["-cp", str(KAFKA_JARS / "*")]
+        cluster = uuid.uuid4().hex[:22]
+        _run([*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)])
+        return Process([*command, "kafka.Kafka", str(config)], self.folder / "kafka.log")
+
+    def _ready(self) -> bool:
+        """Whether it answers an ApiVersions request (version 0), which it does once it processes requests."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[0]), timeout=2) as peer:
+                peer.sendall(struct.pack(">ihhih", 10, 18, 0, 7, -1))
+                return peer.recv(8)[4:] == struct.pack(">i", 7)
+        except OSError:
+            return False
+
+
+class WeaviateServer(Server):
+    """One Weaviate node without vectorizers and without authentication."""
+
+    name = "weaviate"
+
+    def __init__(self) -> None:
+        super().__init__(ports=6)
+
+    @property
+    def url(self) -> str:
+        return f"weaviate://127.0.0.1:{self.ports[0]}?grpc={self.ports[1]}"
+
+    def _environment(self) -> dict[str, str]:
+        return {
+            "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "true",
+            "CLUSTER_HOSTNAME": "node1",
+            "DEFAULT_VECTORIZER_MODULE": "none",
+            "DISABLE_TELEMETRY": "true",
+            "LOG_LEVEL": "warning",
+        }
+
+    def _container(self) -> Runner:
+        env = self._environment() | {"PERSISTENCE_DATA_PATH": "/var/lib/weaviate"}
+        ports = {8080: self.ports[0], 50051: self.ports[1]}
+        return Container(f"semitechnologies/weaviate:{WEAVIATE_VERSION}", ports, env)
+
+    def _process(self) -> Runner:
+        if not WEAVIATE_BINARY.exists():
+            how = "a Docker engine, or Go and `make test-servers`, or EARSHOT_TEST_WEAVIATE."
+            raise CannotHave(f"Weaviate needs {how}")
+        http, grpc, gossip, data, raft, raft_rpc = map(str, self.ports)
+        env = self._environment() | {
+            "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
+            "CLUSTER_GOSSIP_BIND_PORT": gossip,
+            "CLUSTER_DATA_BIND_PORT": data,
+            "RAFT_PORT": raft,
+            "RAFT_INTERNAL_RPC_PORT": raft_rpc,
+            "GRPC_PORT": grpc,
+            "PERSISTENCE_DATA_PATH": str(self.folder / "data"),
+        }
+        address = ["--host", "127.0.0.1", "--port", http, "--scheme", "http"]
+        return Process([str(WEAVIATE_BINARY), *address], self.folder / "weaviate.log", env)
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self.ports[0]}/v1/.well-known/ready", timeout=2) as answer:
+                return answer.status == 200 and answers(self.ports[1])
+        except (urllib.error.URLError, OSError):
+            return False
+
+
+class PostgresServer(Server):
+    """One PostgreSQL server with the database ``postgres`` and the role ``earshot``, without a password."""
+
+    name = "postgres"
+
+    def __init__(self) -> None:
+        super().__init__(ports=1)
+
+    @property
+    def url(self) -> str:
+        return f"postgresql+psycopg://earshot@127.0.0.1:{self.ports[0]}/postgres"
+
+    def _container(self) -> Runner:
+        env = {"POSTGRES_USER": "earshot", "POSTGRES_DB": "postgres", "POSTGRES_HOST_AUTH_METHOD": "trust"}
+        return Container(f"postgres:{POSTGRES_VERSION}", {5432: self.ports[0]}, env)
+
+    def _process(self) -> Runner:
+        binaries = _postgres_binaries()
+        user = _unprivileged_user()
+        data = self.folder / "data"
+        if user is not None:  # PostgreSQL refuses to run as root
+            shutil.chown(self.folder, user)
+        initdb = [str(binaries / "initdb"), "-D", str(data), "-U", "earshot", "-A", "trust", "-E", "UTF8", "--no-sync"]
+        _run(tied([*initdb, "--locale=C"], user))
+        # A killed server loses nothing without fsync, only a killed machine does.
+        options = ["-c", "fsync=off", "-c", "unix_socket_directories=", "-c", "max_connections=50"]
+        command = [str(binaries / "postgres"), "-D", str(data), "-h", "127.0.0.1", "-p", str(self.ports[0]), *options]
+        return Process(command, self.folder / "postgres.log", user=user, stop_signal=signal.SIGINT)
+
+    def _ready(self) -> bool:
+        import psycopg
+
+        try:
+            psycopg.connect(self.url.replace("+psycopg", ""), connect_timeout=2).close()
+        except psycopg.OperationalError:
+            return False
+        return True
+
+
+def _postgres_binaries() -> Path:
+    """The folder of the newest PostgreSQL of this machine. Raises ``CannotHave``."""
+    found = shutil.which("postgres")
+    folders = [Path(found).resolve().parent] if found else []
+    folders += sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda path: path.parent.name, reverse=True)
+    for folder in folders:
+        if (folder / "initdb").exists():
+            return folder
+    raise CannotHave("PostgreSQL needs a Docker engine, or its server package, or EARSHOT_TEST_POSTGRES.")
+
+
+def _unprivileged_user() -> str | None:
+    """Whom to run PostgreSQL as; ``None``: as ourselves."""
+    import pwd
+
+    if os.geteuid() != 0:
+        return None
+    users = {entry.pw_name for entry in pwd.getpwall()}
+    return "postgres" if "postgres" in users else "nobody"
+
+
+def _run(argv: list[str]) -> None:
+    """Run a preparing command to its end. Raises ``RuntimeError`` with its output."""
+    done = subprocess.run(argv, capture_output=True, text=True, timeout=120, cwd="/")
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(argv)} failed:\n{done.stdout}\n{done.stderr}")
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] != ["fetch"]:
+        raise SystemExit("usage: python -m tests.servers fetch")
+    from tests.servers_fetch import fetch
+
+    fetch()

@@ -1,0 +1,57 @@
+"""Downloads what the native test servers need into the cache folder. Run by ``make test-servers``, never by a test."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tempfile
+from pathlib import Path
+
+from tests.servers import CACHE, KAFKA_JARS, KAFKA_VERSION, WEAVIATE_BINARY, WEAVIATE_VERSION
+
+POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
+  <modelVersion>4.0.0</modelVersion>
+  <groupId>earshot</groupId><artifactId>test-kafka</artifactId><version>1</version><packaging>pom</packaging>
+  <dependencies>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka_2.13</artifactId>
+      <version>{KAFKA_VERSION}</version></dependency>
+    <dependency><groupId>org.apache.kafka</groupId><artifactId>kafka-tools</artifactId>
+      <version>{KAFKA_VERSION}</version></dependency>
+  </dependencies>
+</project>
+"""
+
+
+def fetch() -> None:
+    """Get what is not there yet. Raises ``SystemExit`` naming the tool that is missing."""
+    CACHE.mkdir(parents=True, exist_ok=True)
+    for what, target, tool, get in (
+        (f"Kafka {KAFKA_VERSION}", KAFKA_JARS, "mvn", _kafka),
+        (f"Weaviate {WEAVIATE_VERSION}", WEAVIATE_BINARY, "go", _weaviate),
+    ):
+        if target.exists():
+            print(f"{what}: already at {target}")
+            continue
+        if shutil.which(tool) is None:
+            raise SystemExit(f"{what} needs `{tool}` on the PATH to be fetched; install it and run this again.")
+        print(f"{what}: fetching into {target} …", flush=True)
+        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+            target.parent.mkdir(parents=True, exist_ok=True)
+            get(Path(folder)).rename(target)
+
+
+def _kafka(folder: Path) -> Path:
+    """The jars by Maven, which checks their checksums."""
+    (folder / "pom.xml").write_text(POM)
+    goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
+    options = [f"-DoutputDirectory={folder / 'lib'}", "-DincludeScope=runtime"]
+    subprocess.run(["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), goal, *options], check=True)
+    return folder / "lib"
+
+
+def _weaviate(folder: Path) -> Path:
+    """The server by ``go install``, which checks it against the Go checksum database."""
+    module = f"github.com/weaviate/weaviate/cmd/weaviate-server@v{WEAVIATE_VERSION}"
+    subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(folder)}, check=True)
+    return folder / "weaviate-server"
