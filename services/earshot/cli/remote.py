@@ -1,0 +1,191 @@
+"""Commands that talk to a running system: add, search, transcript, status, erase."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from rich.markup import escape
+
+from earshot.cli.client import Client
+from earshot.cli.output import as_json, clock, err, job_progress, out, percent
+from earshot.kernel.errors import Permanent
+
+Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
+HIDDEN_PREFIX = "."
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module."""
+    for command in (add, search, transcript, status, erase):
+        app.command()(command)
+
+
+def add(
+    paths: Annotated[list[Path], typer.Argument(help="Audio, video or transcript files; folders are walked.")],
+    wait: Annotated[bool, typer.Option("--wait", help="Return when they are searchable.")] = False,
+    title: Annotated[str, typer.Option(help="By default the file's name.")] = "",
+    collection: Annotated[str, typer.Option(help="Your own grouping.")] = "",
+    language: Annotated[str, typer.Option(help="BCP 47, for example en; by default detected.")] = "",
+    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "",
+    timeout: Annotated[float, typer.Option(help="Seconds to wait with --wait.")] = 24 * 3600.0,
+    json: Json = False,
+) -> None:
+    """Upload recordings, or transcripts of recordings."""
+    client, accepted = Client(), dict[str, dict[str, Any]]()
+    names: dict[str, str] = {}
+    refused = 0
+    for path in _files(paths):
+        fields = {"title": title or path.stem, "collection": collection, "language": language, "priority": priority}
+        try:
+            job = client.add(path, {name: value for name, value in fields.items() if value})
+        except Permanent as error:
+            err.print(f"{escape(str(path))}: {escape(str(error))}")
+            refused += 1
+            continue
+        accepted[job["id"]], names[job["id"]] = job, path.name
+        if not json and not wait:
+            out.print(f"{job['recording_id']}  {escape(path.name)}  {job['state']}")
+    jobs = list(accepted.values())
+    if wait and jobs:
+        with job_progress(names) as progress:
+            jobs = client.wait(list(accepted), progress.show, timeout)
+    if json:
+        as_json({"items": jobs})
+    elif wait:
+        _print_ends(jobs, names)
+    if refused or any(job["state"] in {"failed", "cancelled"} for job in jobs):
+        raise typer.Exit(1)
+
+
+def _files(paths: Iterable[Path]) -> Iterable[Path]:
+    for path in paths:
+        if path.is_dir():
+            yield from (
+                file for file in sorted(path.rglob("*")) if file.is_file() and not file.name.startswith(HIDDEN_PREFIX)
+            )
+        elif path.is_file():
+            yield path
+        else:
+            raise Permanent(f"There is no file {path}.", next_step="Check the path.")
+
+
+def _print_ends(jobs: list[dict[str, Any]], names: dict[str, str]) -> None:
+    for job in jobs:
+        reason = f"  {job['error']['detail']}" if job.get("error") else ""
+        out.print(f"{job['recording_id']}  {escape(names[job['id']])}  {job['state']}{escape(reason)}")
+
+
+def search(
+    query: Annotated[list[str], typer.Argument(help="What was said.")],
+    top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=100)] = 5,
+    mode: Annotated[str, typer.Option(help="hybrid, keyword or vector.")] = "hybrid",
+    collection: Annotated[str, typer.Option(help="Only in this collection.")] = "",
+    recording: Annotated[str, typer.Option(help="Only in this recording (either kind of id).")] = "",
+    json: Json = False,
+) -> None:
+    """Find what was said, with the second it was said."""
+    client = Client()
+    filters = {"collection": collection, "recording_id": client.recording_id(recording) if recording else ""}
+    body = {
+        "query": " ".join(query),
+        "top_k": top_k,
+        "mode": mode,
+        "filters": {name: value for name, value in filters.items() if value},
+    }
+    answer = client.call("POST", "/query", json=body).json()
+    if json:
+        as_json(answer)
+        return
+    for hit in answer["hits"]:
+        out.print(
+            f"{clock(hit['start_ms'])}-{clock(hit['end_ms'])}  [bold]{escape(hit['title'] or hit['recording_id'])}[/]"
+        )
+        out.print(f"    {escape(hit['text'])}")
+    if not answer["hits"]:
+        err.print("Nothing found.")
+    if any(hit.get("degraded") for hit in answer["hits"]):
+        err.print(
+            "Some of these transcripts were made by a fallback engine; `earshot models pull base` gets a real one."
+        )
+
+
+def transcript(
+    id: Annotated[str, typer.Argument(help="Recording or job.")],  # noqa: A002 - the word users know
+    format: Annotated[str, typer.Option(help="txt, srt, vtt or json.")] = "txt",  # noqa: A002 - likewise
+    json: Json = False,
+) -> None:
+    """Print what was said."""
+    client = Client()
+    wanted = "json" if json else format
+    path = f"/recordings/{client.recording_id(id)}/transcript"
+    sys.stdout.write(client.call("GET", path, params={"format": wanted}).text.rstrip("\n") + "\n")
+
+
+def status(
+    id: Annotated[str, typer.Argument(help="Recording or job; without it, everything.")] = "",  # noqa: A002
+    json: Json = False,
+) -> None:
+    """How far a recording is, or what there is and whether all is well."""
+    client = Client()
+    if id:
+        job = client.job(id)
+        as_json(job) if json else _print_job(job)
+        raise typer.Exit(1 if job["state"] == "failed" else 0)
+    recordings = list(client.recordings())
+    about = client.call("GET", "/").json()
+    if json:
+        as_json({"about": about, "recordings": recordings})
+        return
+    for recording in recordings:
+        out.print(f"{recording['id']}  {recording['job']['state']:<10} {escape(recording['title'])}")
+    out.print(f"{len(recordings)} recordings at {client.url}, version {about['version']}")
+
+
+def _print_job(job: dict[str, Any]) -> None:
+    stage, share = percent(job)
+    out.print(f"{job['state']}  {share:.0f} %  {stage if stage != job['state'] else ''}".rstrip())
+    for name, counts in dict(job["stages"]).items():
+        failed = f", {counts['failed']} failed" if counts.get("failed") else ""
+        out.print(f"    {name:<12} {counts['done']} of {counts.get('total') or '?'}{failed}")
+    if job.get("error"):
+        err.print(escape(str(job["error"]["detail"])))
+
+
+def erase(
+    id: Annotated[str, typer.Argument(help="Recording or job.")],  # noqa: A002 - the word users know
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Look until nothing is left, and say what the broker keeps.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Forget a recording: audio, transcript, passages, for ever."""
+    client = Client()
+    recording_id = client.recording_id(id) if not verify else _known_or_given(client, id)
+    try:
+        client.call("DELETE", f"/recordings/{recording_id}")
+    except Permanent as error:
+        if not (verify and error.code == "unknown_recording"):
+            raise
+    found: list[str] = []
+    if verify:
+        from earshot.cli.system import look_for_remains
+
+        found = asyncio.run(look_for_remains(recording_id))
+    if json:
+        as_json({"recording_id": recording_id, "erased": True, "remains": found})
+    else:
+        out.print(f"{recording_id} is erased.")
+        for line in found:
+            out.print(f"    {escape(line)}")
+
+
+def _known_or_given(client: Client, either_id: str) -> str:
+    try:
+        return client.recording_id(either_id)
+    except Permanent:
+        return either_id

@@ -1,0 +1,129 @@
+"""Every process of the system by name: what ``earshot worker NAME`` runs, one machine or many."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import signal
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import Misconfigured
+from earshot.kernel.settings import Settings
+
+STAGES = ("segmenter", "transcriber", "embedder", "indexer", "tracker", "eraser")
+"""Stream processors, in the order of the flow: folder, consumer group, service name and Deployment are this word."""
+PROCESSES = ("web", "relay", *STAGES)
+
+
+def run(name: str, settings: Settings, *, host: str = "127.0.0.1", port: int = 8080) -> int:
+    """Run one process until it is told to stop; return its exit code.
+
+    Raises:
+        Misconfigured: there is no such process, or it cannot run as configured.
+    """
+    runner = _runner(name, host, port)
+    _end_with_supervisor()
+    with _own_temporary_folder(settings.data, name):
+        return runner(settings)
+
+
+def _end_with_supervisor() -> None:
+    """Under a supervisor, drain and end when it is gone, however it went."""
+    supervisor = os.environ.get("EARSHOT_SUPERVISOR", "")
+    if not supervisor:
+        return
+
+    def watch() -> None:
+        while os.getppid() == int(supervisor):
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="supervisor-watch", daemon=True).start()
+
+
+def _runner(name: str, host: str, port: int) -> Callable[[Settings], int]:
+    if name == "web":
+        web = import_module("earshot.web")
+        return lambda settings: int(web.run(settings, host, port) or 0)
+    if name == "relay":
+        return _run_relay
+    if name in STAGES:
+        factory = import_module(f"earshot.{name}.app").create_stage
+        worker = import_module("earshot.streams.worker")
+        return lambda settings: int(worker.run(name, factory, settings) or 0)
+    raise Misconfigured(f"There is no process {name!r}.", next_step=f"Choose one of: {', '.join(PROCESSES)}.")
+
+
+def _run_relay(settings: Settings) -> int:
+    relay = import_module("earshot.relay.app")
+    return int(relay.main(settings) or 0)
+
+
+class _own_temporary_folder:  # noqa: N801 - reads as the statement it is
+    """A temporary folder for this process alone; folders of processes that are gone are swept first."""
+
+    def __init__(self, data: Path, name: str) -> None:
+        self._root = data / "tmp"
+        self._folder = self._root / f"{name}-{os.getpid()}"
+
+    def __enter__(self) -> Path:
+        self._root.mkdir(parents=True, exist_ok=True)
+        for folder in self._root.iterdir():
+            if not _alive(folder.name.rpartition("-")[2]):
+                shutil.rmtree(folder, ignore_errors=True)
+        self._folder.mkdir(exist_ok=True)
+        os.environ["TMPDIR"] = tempfile.tempdir = str(self._folder.resolve())
+        return self._folder
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+def _alive(pid: str) -> bool:
+    if not pid.isdigit():
+        return True
+    try:
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+async def prepare(settings: Settings) -> list[str]:
+    """Make what must exist before a worker starts: folders, the catalog's tables, the topics.
+
+    Returns:
+        The topics that were created.
+    """
+    if settings.embedded:
+        await asyncio.to_thread(settings.data.mkdir, parents=True, exist_ok=True)
+    kit = Kit(settings)
+    try:
+        await kit.catalog.migrate()
+        return await kit.log.create(topic_configurations(settings), settings.topic_partitions)
+    finally:
+        await kit.log.close()
+        await kit.catalog.close()
+
+
+def topic_configurations(settings: Settings) -> dict[str, dict[str, str]]:
+    """Broker configuration of every topic, by full name."""
+    from earshot.kernel.topics import all_topics
+
+    return {
+        settings.topic(topic.name): (
+            {"cleanup.policy": "compact"}
+            if topic.compacted
+            else {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
+        )
+        for topic in all_topics()
+    }
