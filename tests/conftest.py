@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
-
 from tests.servers import CannotHave, KafkaServer, PostgresServer, Server, WeaviateServer
 
 
@@ -81,4 +80,4 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         return
     terminalreporter.section("not run, and what enables it")
     for reason, count in reasons.most_common():
-        terminalreporter.write_line(f"{count:4d} × {reason}")
+        terminalreporter.write_line(f"{count:4d} tests: {reason}")

@@ -190,6 +190,7 @@ class WeaviateServer(Server):
             "DEFAULT_VECTORIZER_MODULE": "none",
             "DISABLE_TELEMETRY": "true",
             "LOG_LEVEL": "warning",
+            "RAFT_TIMEOUTS_MULTIPLIER": "1",  # ready in 2 s instead of 10
         }
 
     def _container(self) -> Runner:

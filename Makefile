@@ -1,0 +1,83 @@
+# GNU make 3.81 (macOS) reads this file. `make` alone prints what there is.
+# Another Python: make setup PYTHON=/path/to/python3.12    Options for a command: make up ARGS="--port 9090"
+.DEFAULT_GOAL := help
+.PHONY: help setup demo up test test-fast test-faults lint format docs bench clean locks schemas test-servers
+
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
+	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+ARGS ?=
+
+help: ## Print this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.stamp-local ## Make .venv and install what `make demo` needs, pinned by hash
+
+demo: $(VENV)/.stamp-local ## Start everything, feed it the shipped speech, search it, end
+	$(BIN)/earshot demo $(ARGS)
+
+up: $(VENV)/.stamp-local ## Start everything and leave it running
+	$(BIN)/earshot up $(ARGS)
+
+test: $(VENV)/.stamp-dev ## Run the tests; real servers where they can be had
+	$(BIN)/python -m pytest -m "not full" $(ARGS)
+
+test-fast: $(VENV)/.stamp-dev ## Run the unit tests alone; nothing else has to run
+	$(BIN)/python -m pytest tests/unit $(ARGS)
+
+test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix
+	$(BIN)/python -m pytest tests/faults $(ARGS)
+
+lint: $(VENV)/.stamp-dev ## Check style, format and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict services
+
+format: $(VENV)/.stamp-dev ## Format the code and sort its imports
+	$(BIN)/ruff check --fix-only --quiet .
+	$(BIN)/ruff format .
+
+docs: schemas ## Write what is generated: schemas/*.avsc, .env.example
+	$(BIN)/python deploy/env_example.py
+
+bench: $(VENV)/.stamp-dev ## Measure the pipeline against a bare loop
+	$(BIN)/python benchmarks/pipeline.py $(ARGS)
+
+clean: ## Delete .venv and caches; never ./data
+	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
+	find services tests benchmarks deploy -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+schemas: $(VENV)/.stamp-dev ## Write schemas/*.avsc from the events' models
+	$(BIN)/python -m earshot.kernel.avro
+
+test-servers: $(VENV)/.stamp-dev ## Fetch Kafka and Weaviate for the tests (Java 17, Maven, Go)
+	$(BIN)/python -m tests.servers fetch
+
+COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
+	--no-emit-index-url --no-emit-find-links pyproject.toml
+
+locks: ## Resolve the dependencies again and pin them (needs uv)
+	@command -v uv >/dev/null || { echo "uv is needed: https://docs.astral.sh/uv/"; exit 1; }
+	$(COMPILE) --extra local --extra asr --extra otlp --extra postgres --extra dev -o requirements-dev.lock
+	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr -o requirements-local.lock
+	$(COMPILE) --constraint requirements-dev.lock -o requirements.lock
+	$(COMPILE) --extra asr --extra embedding --extra diarization --extra otlp --extra postgres -o requirements-gpu.lock
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none was found. Install one, or name it: make setup PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); echo "$(PYTHON) cannot make a virtual environment. On Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+
+# The stamps say that a lock file is installed, so that a second run needs no network.
+$(VENV)/.stamp-local: requirements-local.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Earshot into $(VENV) …"
+	$(INSTALL) --require-hashes -r requirements-local.lock
+	$(INSTALL) --no-deps -e .
+	@touch $@
+
+$(VENV)/.stamp-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
+	@echo "Installing Earshot and its development tools into $(VENV) …"
+	$(INSTALL) --require-hashes -r requirements-dev.lock
+	$(INSTALL) --no-deps -e .
+	@touch $@ $(VENV)/.stamp-local
