@@ -8,9 +8,10 @@ BIN := $(VENV)/bin
 PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
+PYTEST ?= $(BIN)/python -m pytest
 ARGS ?=
 
-help: ## Print this
+help:
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-13s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.stamp-local ## Make .venv and install what `make demo` needs, pinned by hash
@@ -22,13 +23,13 @@ up: $(VENV)/.stamp-local ## Start everything and leave it running
 	$(BIN)/earshot up $(ARGS)
 
 test: $(VENV)/.stamp-dev ## Run the tests; real servers where they can be had
-	$(BIN)/python -m pytest -m "not full" $(ARGS)
+	$(PYTEST) -m "not full" $(ARGS)
 
 test-fast: $(VENV)/.stamp-dev ## Run the unit tests alone; nothing else has to run
-	$(BIN)/python -m pytest tests/unit $(ARGS)
+	$(PYTEST) tests/unit $(ARGS)
 
 test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix
-	$(BIN)/python -m pytest tests/faults $(ARGS)
+	$(PYTEST) tests/faults $(ARGS)
 
 lint: $(VENV)/.stamp-dev ## Check style, format and types
 	$(BIN)/ruff check .
@@ -49,16 +50,16 @@ clean: ## Delete .venv and caches; never ./data
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
 	find services tests benchmarks deploy -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
-schemas: $(VENV)/.stamp-dev ## Write schemas/*.avsc from the events' models
+schemas: $(VENV)/.stamp-dev # Write schemas/*.avsc from the events' models
 	$(BIN)/python -m earshot.kernel.avro
 
-test-servers: $(VENV)/.stamp-dev ## Fetch Kafka and Weaviate for the tests (Java 17, Maven, Go)
+test-servers: $(VENV)/.stamp-dev # Fetch Kafka and Weaviate for the tests (Java 17, Maven, Go)
 	$(BIN)/python -m tests.servers fetch
 
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \
 	--no-emit-index-url --no-emit-find-links pyproject.toml
 
-locks: ## Resolve the dependencies again and pin them (needs uv)
+locks: # Resolve the dependencies again and pin them (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed: https://docs.astral.sh/uv/"; exit 1; }
 	$(COMPILE) --extra local --extra asr --extra otlp --extra postgres --extra dev -o requirements-dev.lock
 	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr -o requirements-local.lock
