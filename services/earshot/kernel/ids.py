@@ -7,6 +7,7 @@ that no part may contain, so two different lists of parts never collide.
 from __future__ import annotations
 
 import hashlib
+import re
 import uuid
 import zlib
 
@@ -54,6 +55,18 @@ def segment_id(recording_id: str, revision: int, index: int) -> str:
 def passage_id(segment: str, model: str, ordinal: int) -> str:
     """One passage of a segment in the index of one embedding model."""
     return derive("passage", segment, model, ordinal)
+
+
+def index_name(model: str, dimensions: int) -> str:
+    """The index of one embedding model: letters, digits and ``_``, valid in every vector store.
+
+    ``wordllama-l2`` of 256 dimensions lives in ``Passages_wordllama_l2_256``. A name that is not plain lower case
+    joined by single hyphens gets a hash, so that two models never share an index.
+    """
+    slug = re.sub(r"[^a-z0-9]+", "_", model.lower()).strip("_")
+    if slug.replace("_", "-") != model:
+        slug = f"{slug[:64]}_{hashlib.sha256(model.encode()).hexdigest()[:8]}"
+    return f"Passages_{slug}_{dimensions}"
 
 
 def event_id(topic: str, key: str, body: bytes) -> str:
