@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -182,6 +182,16 @@ class IndexedPassage:
 
 
 @dataclass(frozen=True)
+class PassageSet:
+    """All passages of one segment at one revision; what :meth:`VectorStore.replace` makes the segment hold."""
+
+    recording_id: str
+    revision: int
+    segment_index: int
+    passages: tuple[IndexedPassage, ...]
+
+
+@dataclass(frozen=True)
 class SearchFilters:
     """What a hit must satisfy; empty or ``None`` fields do not restrict. Times bound ``recorded_at``, inclusively."""
 
@@ -224,6 +234,9 @@ class VectorStore(Protocol):
         passages: Sequence[IndexedPassage],
     ) -> None:
         """Make these the only passages of the segment at this revision or below. Passages of higher ones stay."""
+
+    async def replace_many(self, index: str, tenant: str, sets: Sequence[PassageSet]) -> None:
+        """``replace`` for several segments in as few calls to the store as it can; the same outcome, in order."""
 
     async def delete(
         self,
@@ -442,6 +455,9 @@ class Transcripts(Protocol):
     async def transcript(self, tenant: str, recording_id: str) -> list[SegmentTranscribed]:
         """For every index the visible segment with the highest revision, in order of index."""
 
+    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
+        """As ``transcript``, for these indexes alone: what a search needs around its hits."""
+
     async def forget(
         self, tenant: str, recording_id: str, *, revision: int | None = None, up_to: int | None = None
     ) -> None:
@@ -474,6 +490,52 @@ class Ledger(Protocol):
 
         Raises ``UnknownRecording`` when a recording was never heard of.
         """
+
+
+class Leases(Protocol):
+    """Who may work on something long: held by beating, free again when its holder stops. Raises ``Unavailable``."""
+
+    async def acquire(self, name: str, owner: str, ttl_s: float) -> bool:
+        """Take a lease that is free, expired or one's own already; ``False`` while another owner holds it."""
+
+    async def renew(self, name: str, owner: str, ttl_s: float) -> bool:
+        """Hold it longer; ``False`` when it was lost meanwhile."""
+
+    async def release(self, name: str, owner: str) -> None:
+        """Let go; what another holds stays theirs."""
+
+
+@dataclass(frozen=True)
+class CollectionSettings:
+    """How the transcripts of a collection are cut into passages; ``None`` leaves it to the embedder's own settings.
+
+    Attributes:
+        passage_max_words: longest passage.
+        passage_overlap_words: words a passage shares with the one before.
+    """
+
+    passage_max_words: int | None = None
+    passage_overlap_words: int | None = None
+
+
+class Collections(Protocol):
+    """Settings of a tenant's collections. Raises ``Unavailable("catalog", …)``."""
+
+    async def collection_settings(self, tenant: str, collection: str) -> CollectionSettings:
+        """The settings of a collection; those of one never heard of are all ``None``."""
+
+    async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
+        """Set them; passages made before stay as they are."""
+
+
+class Upkeep(Protocol):
+    """What the relay tidies up. Raises ``Unavailable("catalog", …)``."""
+
+    async def tenants(self) -> list[str]:
+        """Every tenant that ever had a recording accepted."""
+
+    async def prune(self, before: datetime) -> int:
+        """Forget heartbeats, spans, attempts and expired leases older than that; return how many rows went."""
 
 
 @dataclass(frozen=True)
