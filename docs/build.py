@@ -101,9 +101,9 @@ def settings() -> str:
 def _settings_classes() -> list[type[BaseSettings]]:
     found: list[type[BaseSettings]] = [Settings]
     for name in SETTINGS_MODULES:
-        for value in vars(import_module(name)).values():
-            if isinstance(value, type) and issubclass(value, BaseSettings) and value.__module__ == name:
-                found.append(value)
+        values = vars(import_module(name)).values()
+        kinds = (value for value in values if isinstance(value, type) and issubclass(value, BaseSettings))
+        found.extend(kind for kind in kinds if kind.__module__ == name)
     return found
 
 
