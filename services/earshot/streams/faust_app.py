@@ -1,0 +1,141 @@
+"""A stage's sources as a Faust app that acknowledges nothing by itself, and Faust's producer behind our port."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from aiokafka.errors import (
+    AuthorizationError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    RecordListTooLargeError,
+)
+
+from earshot.kernel.codec import Record
+from earshot.kernel.errors import EarshotError, Misconfigured, Permanent, Unavailable
+from earshot.kernel.settings import Settings
+from earshot.kernel.stage import Stage
+from earshot.streams.settings import WorkerSettings
+from earshot.streams.transports import SAFE_SETTINGS, assert_cython, faust_broker_url, register
+
+Arrive = Callable[[Record, Callable[[], object], Callable[[], bool]], Awaitable[None]]
+"""What an event is handed to: its record, its acknowledgement, whether its partition is still ours."""
+log = structlog.get_logger()
+
+
+def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: Path, arrive: Arrive) -> faust.App:
+    """The app of a stage: one agent, one event at a time, nothing acknowledged but by ``arrive``'s second argument.
+
+    Args:
+        stage: its name is the consumer group, its sources the topics.
+        settings: broker and prefix.
+        worker: timeouts.
+        folder: temporary; Faust keeps a data folder even without tables.
+        arrive: called for every record; the log waits while it does.
+    """
+    assert_cython()
+    register()
+    app = faust.App(
+        settings.topic_prefix + stage.name,
+        broker=faust_broker_url(settings.broker),
+        datadir=str(folder),
+        autodiscover=False,
+        value_serializer="raw",
+        key_serializer="raw",
+        stream_buffer_maxsize=max(2, 2 * stage.batch.max_events),
+        stream_wait_empty=False,
+        **SAFE_SETTINGS | _timeouts(worker),
+    )
+    names = [settings.topic(topic.name) for topic in stage.sources]
+    source = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
+
+    async def intake(stream: Any) -> None:
+        async for event in stream.noack().events():
+            await arrive(*_taken(app, event))
+
+    app.agent(source, name=f"{stage.name}.intake", concurrency=1)(intake)
+    app.on_partitions_assigned.connect(_wake_putters)
+    return app
+
+
+def _timeouts(worker: WorkerSettings) -> dict[str, float]:
+    return {
+        "broker_session_timeout": worker.session_timeout_s,
+        "broker_heartbeat_interval": worker.broker_heartbeat_s,
+        "broker_rebalance_timeout": worker.rebalance_timeout_s,
+        "broker_max_poll_interval": worker.poll_interval_s,
+    }
+
+
+def _taken(app: faust.App, event: Any) -> tuple[Record, Callable[[], object], Callable[[], bool]]:
+    message = event.message
+    pairs = message.headers.items() if hasattr(message.headers, "items") else message.headers or ()
+    record = Record(
+        topic=message.topic,
+        key=message.key,
+        value=message.value,
+        headers=tuple((str(name), bytes(value or b"")) for name, value in pairs),
+        partition=message.partition,
+        offset=message.offset,
+        timestamp_ms=int((message.timestamp or 0) * 1000),
+    )
+    generation = message.generation_id
+    return record, event.ack, lambda: bool(generation == app.consumer_generation_id)
+
+
+async def _wake_putters(app: faust.App, **_: Any) -> None:
+    """Free whoever waits for room in a queue that a rebalance has emptied.
+
+    Faust clears its queues without waking them: the conductor would wait for room in an empty queue for ever, and the
+    agent for an event.
+    """
+    for queue in list(app.flow_control._queues):  # noqa: SLF001 - there is no public way to them
+        if queue.empty():
+            queue._wakeup_next(queue._putters)  # noqa: SLF001 - what asyncio.Queue.get does after taking an item
+
+
+class FaustProducer:
+    """The producer of an app, with the broker's refusals named after who acts."""
+
+    def __init__(self, app: faust.App) -> None:
+        self._app = app
+
+    async def send(self, record: Record) -> Awaitable[None]:
+        """Hand a record to the transport; the result resolves when the broker has acknowledged it."""
+        try:
+            producer = await self._app.maybe_start_producer()
+            future = await producer.send(
+                record.topic, record.key, record.value, record.partition, time.time(), list(record.headers)
+            )
+        except Exception as error:  # whatever the driver raises is named after who acts
+            raise refusal(record.topic, error) from error
+        return _confirmed(record.topic, future)
+
+
+async def _confirmed(topic: str, future: Awaitable[Any]) -> None:
+    try:
+        await future
+    except Exception as error:  # whatever the driver raises is named after who acts
+        raise refusal(topic, error) from error
+
+
+def refusal(topic: str, error: Exception) -> Exception:
+    """The error of a send as ours; one that is nobody's known fault stays as it is."""
+    if isinstance(error, EarshotError):
+        return error
+    if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
+        return Permanent(
+            f"{topic} refuses an output as too large: {error}",
+            next_step="Raise max.message.bytes of the topic, or send less in one event.",
+            code="output_too_large",
+        )
+    if isinstance(error, AuthorizationError):
+        return Misconfigured(f"The broker does not let us write to {topic}: {type(error).__name__}.")
+    if isinstance(error, (KafkaError, OSError, TimeoutError)):
+        return Unavailable("broker", f"A record for {topic} was not accepted: {type(error).__name__}: {error}")
+    return error

@@ -1,0 +1,279 @@
+"""The host: a stage becomes an at-least-once Faust app that never sits alive and idle."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import socket
+import tempfile
+import threading
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import AsyncExitStack, contextmanager, suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import structlog
+
+from earshot.kernel.codec import Codec, Record
+from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.gate import Gate
+from earshot.kernel.ports import Attempts, EventLog, Heartbeat, Heartbeats
+from earshot.kernel.settings import Settings
+from earshot.kernel.stage import Stage
+from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
+from earshot.streams.arrival import Reader
+from earshot.streams.collector import Collector
+from earshot.streams.dead_letters import DeadLetters
+from earshot.streams.faust_app import FaustProducer, build_app
+from earshot.streams.metrics import Metrics
+from earshot.streams.patience import Patience
+from earshot.streams.processor import Processor
+from earshot.streams.sender import Sender
+from earshot.streams.settings import WorkerSettings
+from earshot.streams.unit import Point, Tools, pass_by
+from earshot.streams.vitals import Vitals
+from earshot.streams.watchdog import Watchdog, end_within, watch
+
+if TYPE_CHECKING:
+    import faust
+
+EXIT_BUG = 70
+"""EX_SOFTWARE of sysexits.h: an error nobody foresaw; its event is not committed."""
+EXIT_MISCONFIGURED = 78
+"""EX_CONFIG of sysexits.h: a person must act."""
+EXIT_FORCED = 128 + signal.SIGTERM
+"""Asked twice to end."""
+PULSE_S = 1.0
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class Ports:
+    """What every stage's host works with, apart from the stage's own."""
+
+    codec: Codec
+    gate: Gate
+    attempts: Attempts
+    heartbeats: Heartbeats
+    log: EventLog
+
+
+class Host:
+    """Runs one stage in this process until it is asked to end.
+
+    Args:
+        stage: what to do.
+        settings: where things are.
+        worker: how to behave.
+        ports: of this process.
+        point: called at the fault points; tests use it to crash there.
+    """
+
+    def __init__(
+        self, stage: Stage, settings: Settings, worker: WorkerSettings, ports: Ports, point: Point = pass_by
+    ) -> None:
+        self.stage = stage
+        self.vitals = Vitals()
+        self.metrics = Metrics(stage.name, self.vitals)
+        self.name = f"{socket.gethostname()}:{os.getpid()}"
+        self._settings = settings
+        self._worker = worker
+        self._ports = ports
+        self._point = point
+        self._patience = Patience(self.vitals, worker.retry_first_s, worker.retry_max_s)
+        self._collector = Collector(stage.batch)
+        self._ending = asyncio.Event()
+        self._limit: threading.Timer | None = None
+        self._topics = {settings.topic(topic.name): topic for topic in stage.sources}
+
+    async def run(self) -> int:
+        """Run until SIGTERM or SIGINT, or until something needs a person; return the exit code of the process."""
+        watching = watch(
+            Watchdog(
+                self.vitals,
+                deadline_s=self.stage.deadline_s,
+                stall_s=self._worker.stall_s,
+                silence_s=self._worker.silence_s,
+            )
+        )
+        try:
+            with self._signals():
+                return await self._run()
+        except Misconfigured as error:
+            log.critical("misconfigured", stage=self.stage.name, error=str(error), exc_info=True)
+            return EXIT_MISCONFIGURED
+        except Exception:
+            log.critical("worker_failed", stage=self.stage.name, exc_info=True)
+            return EXIT_BUG
+        finally:
+            watching.set()
+            if self._limit is not None:
+                self._limit.cancel()
+
+    async def _run(self) -> int:
+        async with AsyncExitStack() as stack:
+            background = [asyncio.create_task(self._pulse()), asyncio.create_task(self._heartbeat())]
+            stack.push_async_callback(_cancelled, background)
+            start = asyncio.create_task(self._start(stack))
+            await _first(start, self._ending.wait())
+            if not start.done():  # asked to end while a dependency was down
+                await _cancelled([start])
+                return 0
+            app, processor = start.result()
+            background.append(asyncio.create_task(self._look_at_lag(app)))
+            await self._until_ended(app, asyncio.create_task(self._pump(processor)))
+        return 0
+
+    async def _start(self, stack: AsyncExitStack) -> tuple[faust.App, Processor]:
+        """Check the topics, enter the stage's resources and start the app; waits while a dependency is down."""
+        partitions = await self._patience.until(self._partitions)
+        await self._patience.until(lambda: stack.enter_async_context(self.stage.resources()))
+        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"earshot-{self.stage.name}-")))
+        reader = Reader(self._ports.codec, self._topics)
+
+        async def arrive(record: Record, ack: Callable[[], object], ours: Callable[[], bool]) -> None:
+            self.vitals.delivered()
+            await self._collector.put(await self._patience.until(lambda: reader.read(record, ack, ours)))
+
+        app = build_app(self.stage, self._settings, self._worker, folder, arrive)
+
+        async def assigned(*_: Any, **__: Any) -> None:
+            self.vitals.joining = False
+
+        app.on_partitions_assigned.connect(assigned, weak=False)
+        stack.push_async_callback(app.stop)
+        self.vitals.joining = True
+        await app.start()
+        log.info("started", stage=self.stage.name, topics=sorted(self._topics), worker=self.name)
+        return app, Processor(self.stage, self._tools(app, partitions))
+
+    def _tools(self, app: faust.App, partitions: dict[str, int]) -> Tools:
+        ports, worker = self._ports, self._worker
+        sender = Sender(
+            FaustProducer(app),
+            ports.codec,
+            self.stage.name,
+            self._settings.topic,
+            partitions,
+            self.vitals,
+            in_flight=worker.sends_in_flight,
+            slow_s=worker.slow_send_s,
+        )
+        letters = DeadLetters(self.stage.name, sender, worker.dead_letters_in_a_row)
+        patience, vitals, metrics = self._patience, self.vitals, self.metrics
+        return Tools(ports.gate, ports.attempts, sender, letters, patience, vitals, metrics, self._point)
+
+    async def _partitions(self) -> dict[str, int]:
+        """How many partitions each topic has that the stage may touch. Raises ``Misconfigured`` for a missing one."""
+        topics: set[Topic] = {*self.stage.sources, *self.stage.sinks, RECORDINGS_PROGRESS}
+        topics |= {topic.dead_letters for topic in self.stage.sources}
+        found: dict[str, int] = {}
+        for name in sorted(self._settings.topic(topic.name) for topic in topics):
+            try:
+                found[name] = await self._ports.log.partitions(name)
+            except Misconfigured as error:
+                raise Misconfigured(
+                    f"{self.stage.name} needs the topic {name}: {error.detail}", next_step="Run: earshot topics create"
+                ) from error
+        return found
+
+    async def _pump(self, processor: Processor) -> None:
+        while (batch := await self._collector.take()) is not None:
+            await processor.process(batch)
+
+    async def _until_ended(self, app: faust.App, pump: asyncio.Task[None]) -> None:
+        """Wait for the end; then let the batch in work finish, within the drain's deadline."""
+        try:
+            await _first(pump, self._ending.wait(), app.wait_until_stopped())
+            if pump.done():
+                return pump.result()
+            if not self._ending.is_set():
+                raise app.crash_reason or RuntimeError("The Faust app stopped by itself.")
+            await self._collector.close()
+            await asyncio.wait({pump}, timeout=self._worker.drain_s)
+            if pump.done():
+                return pump.result()
+            log.warning("drain_deadline", stage=self.stage.name, seconds=self._worker.drain_s)
+        finally:
+            # What follows commits what is acknowledged and leaves the group, where the broker still answers.
+            self._limit = end_within(self._worker.stop_s, 0 if self._ending.is_set() else EXIT_BUG)
+            await self._collector.close()
+            await _cancelled([pump])
+        return None
+
+    # --- signs of life ------------------------------------------------------------------------------------------------
+
+    async def _pulse(self) -> None:
+        while True:
+            self.vitals.beats += 1
+            await asyncio.sleep(PULSE_S)
+
+    async def _heartbeat(self) -> None:
+        async def beat() -> None:
+            vitals = self.vitals
+            info = {"lag": vitals.lag, "deliveries": vitals.deliveries}
+            now = datetime.now(UTC)
+            sign = Heartbeat(self.stage.name, self.name, vitals.state, vitals.reason, now, info)
+            await self._ports.heartbeats.beat(sign)
+
+        await self._repeat("heartbeat_failed", self._worker.heartbeat_s, beat)
+
+    async def _look_at_lag(self, app: faust.App) -> None:
+        group, names = self._settings.topic_prefix + self.stage.name, sorted(self._topics)
+
+        async def look() -> None:
+            mine = {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
+            lags = await self._ports.log.lag(group, names)
+            self.vitals.lag = sum(end - done for place, (done, end) in lags.items() if place in mine)
+
+        await self._repeat("lag_unknown", self._worker.lag_s, look)
+
+    async def _repeat(self, event: str, every_s: float, call: Callable[[], Awaitable[None]]) -> None:
+        """Call again and again; a failure is said, and is no reason to stop working."""
+        while True:
+            try:
+                await call()
+            except EarshotError as error:
+                log.warning(event, stage=self.stage.name, error=str(error))
+            except Exception:  # a sign of life that cannot be given must never stop the work
+                log.exception(event, stage=self.stage.name)
+            await asyncio.sleep(every_s)
+
+    @contextmanager
+    def _signals(self) -> Any:
+        """The first SIGTERM or SIGINT drains, the second forces."""
+        loop = asyncio.get_running_loop()
+
+        def ask() -> None:
+            if self._ending.is_set():
+                os._exit(EXIT_FORCED)
+            log.info("ending", stage=self.stage.name)
+            self._ending.set()
+
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, ask)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.remove_signal_handler(number)
+
+
+async def _first(*awaitables: asyncio.Task[Any] | Coroutine[Any, Any, Any]) -> None:
+    """Return when the first is done; the coroutines among the others are cancelled, the tasks go on."""
+    tasks = {item if isinstance(item, asyncio.Task) else asyncio.create_task(item) for item in awaitables}
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        await _cancelled([task for task in tasks if task not in awaitables])
+
+
+async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
+    for task in tasks:
+        task.cancel()
+    for task in tasks:
+        with suppress(asyncio.CancelledError, Exception):  # its error, if any, was raised where it was awaited
+            await task

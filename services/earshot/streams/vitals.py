@@ -1,0 +1,74 @@
+"""Whether a stage runs or waits, and for what: read by heartbeats, health, metrics and the watchdog."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+
+class Vitals:
+    """The state of one worker. Written on the event loop, read by any thread.
+
+    Attributes:
+        moves: rises with every sign of progress: a batch begun or ended, an output yielded.
+        deliveries: rises with every record that the log delivers.
+        beats: rises with every turn of the event loop that the host's pulse takes.
+        working: a batch is being worked on.
+        lag: records between the committed offsets and the ends of this worker's partitions.
+        joining: the log has not yet given this worker its partitions, be they none.
+    """
+
+    def __init__(self) -> None:
+        self.moves = 0
+        self.deliveries = 0
+        self.beats = 0
+        self.working = False
+        self.lag = 0
+        self.joining = False
+        self._reasons: list[str] = []
+
+    @property
+    def reason(self) -> str:
+        """Why the stage waits; empty when it does not."""
+        reasons = self._reasons[-1:]
+        return reasons[0] if reasons else ""
+
+    @property
+    def paused(self) -> bool:
+        """Whether the stage waits for something that may pass."""
+        return bool(self._reasons)
+
+    @property
+    def state(self) -> Literal["running", "paused"]:
+        """As heartbeats say it."""
+        return "paused" if self.paused else "running"
+
+    def moved(self) -> None:
+        """Something went on."""
+        self.moves += 1
+
+    def delivered(self) -> None:
+        """The log delivered a record."""
+        self.deliveries += 1
+
+    @contextmanager
+    def pause(self, reason: str) -> Iterator[None]:
+        """The stage waits inside this block, and says why."""
+        self._reasons.append(reason)
+        try:
+            yield
+        finally:
+            self._reasons.remove(reason)
+            self.moved()
+
+    @contextmanager
+    def work(self) -> Iterator[None]:
+        """A batch is worked on inside this block."""
+        self.working = True
+        self.moved()
+        try:
+            yield
+        finally:
+            self.working = False
+            self.moved()

@@ -1,0 +1,84 @@
+"""Never alive and idle: ends a worker that is stuck, and never one that waits for a reason it shows."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+
+import structlog
+
+from earshot.streams.vitals import Vitals
+
+EXIT_STUCK = 71
+"""EX_OSERR of sysexits.h: not our input's fault, not our configuration's; start again."""
+TICK_S = 0.5
+log = structlog.get_logger()
+
+
+class Watchdog:
+    """Judges a worker by what changed between its ticks.
+
+    Time is counted in ticks, so a machine that slept, or a process that was stopped, is not taken for stuck.
+
+    Args:
+        vitals: what is watched.
+        deadline_s: work without any progress for longer is stuck.
+        stall_s: an event loop that does not turn for longer is stuck.
+        silence_s: lag without a delivery for longer is a dead consumer.
+    """
+
+    def __init__(self, vitals: Vitals, *, deadline_s: float, stall_s: float, silence_s: float) -> None:
+        self._vitals = vitals
+        self._deadline_s = deadline_s
+        self._stall_s = stall_s
+        self._silence_s = silence_s
+        self._seen = (-1, -1, -1)
+        self._unmoved_s = self._unturned_s = self._undelivered_s = 0.0
+
+    def tick(self, passed_s: float) -> str:
+        """Look, so many seconds after the last look; return why the worker is stuck, or nothing."""
+        vitals = self._vitals
+        moves, beats, deliveries = self._seen
+        self._seen = (vitals.moves, vitals.beats, vitals.deliveries)
+        self._unturned_s = 0.0 if vitals.beats != beats else self._unturned_s + passed_s
+        still = not vitals.paused and vitals.moves == moves
+        self._unmoved_s = self._unmoved_s + passed_s if still and vitals.working else 0.0
+        silent = still and not vitals.working and vitals.deliveries == deliveries
+        waits = vitals.lag > 0 or vitals.joining
+        self._undelivered_s = self._undelivered_s + passed_s if silent and waits else 0.0
+        return self._verdict()
+
+    def _verdict(self) -> str:
+        if self._unturned_s > self._stall_s:
+            return f"The event loop has not turned for {self._stall_s:g} s."
+        if self._unmoved_s > self._deadline_s:
+            return f"A unit has been in work for {self._deadline_s:g} s without any progress."
+        if self._undelivered_s > self._silence_s:
+            why = "the group was never joined" if self._vitals.joining else f"{self._vitals.lag} records wait"
+            return f"Nothing was delivered for {self._silence_s:g} s: {why}."
+        return ""
+
+
+def watch(watchdog: Watchdog, tick_s: float = TICK_S, end: Callable[[int], object] = os._exit) -> threading.Event:
+    """Tick on a thread of its own until the returned event is set; end the process when the worker is stuck."""
+    done = threading.Event()
+
+    def run() -> None:
+        while not done.wait(tick_s):
+            # One tick at most: the thread may have been stopped with the process.
+            if reason := watchdog.tick(tick_s):
+                log.critical("stuck", reason=reason)
+                end(EXIT_STUCK)
+                return
+
+    threading.Thread(target=run, name="watchdog", daemon=True).start()
+    return done
+
+
+def end_within(seconds: float, code: int, end: Callable[[int], object] = os._exit) -> threading.Timer:
+    """End the process with a code after so many seconds, whatever it does until then, unless the timer is cancelled."""
+    timer = threading.Timer(seconds, end, [code])
+    timer.daemon = True
+    timer.start()
+    return timer
