@@ -1,0 +1,65 @@
+"""The catalog: the authority on what exists, in SQLite or PostgreSQL."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
+from earshot.adapters.catalog.engine import Database
+from earshot.adapters.catalog.heartbeats import HeartbeatsPart
+from earshot.adapters.catalog.ledger import LedgerPart
+from earshot.adapters.catalog.outbox import OutboxPart
+from earshot.adapters.catalog.recordings import RecordingsPart
+from earshot.adapters.catalog.spans import SpansPart
+from earshot.adapters.catalog.standings import StandingsPart
+from earshot.adapters.catalog.transcripts import TranscriptsPart
+from earshot.adapters.catalog.upkeep import CollectionsPart, UpkeepPart
+from earshot.kernel.codec import Codec
+
+
+class Catalog(
+    RecordingsPart,
+    StandingsPart,
+    OutboxPart,
+    LedgerPart,
+    TranscriptsPart,
+    AttemptsPart,
+    LeasesPart,
+    CollectionsPart,
+    HeartbeatsPart,
+    SpansPart,
+    UpkeepPart,
+):
+    """Everything the kernel asks of a catalog; each part is a file of its own.
+
+    Every method raises ``Unavailable("catalog", …)`` when the database does not answer in time.
+
+    Args:
+        url: of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        codec: frames the events that leave through the outbox.
+    """
+
+    def __init__(self, url: str, codec: Codec) -> None:
+        super().__init__(Database(url), codec)
+
+    async def migrate(self) -> None:
+        """Make the tables, or bring them to this version; safe when several processes start at once."""
+        database = self._db.engine.url.database
+        if self._db.engine.dialect.name == "sqlite" and database:
+            await asyncio.to_thread(Path(database).parent.mkdir, parents=True, exist_ok=True)
+        await asyncio.to_thread(self._db.migrate)
+
+    async def ready(self) -> None:
+        """Return when the database answers and its tables are those of this version. Raises ``Unavailable``."""
+        await self._db.read(self._check)
+
+    def _check(self, connection: sa.Connection) -> None:
+        connection.execute(sa.text("SELECT 1"))
+        self._db.check(connection)
+
+    async def close(self) -> None:
+        """Let go of connections."""
+        await self._db.close()

@@ -1,0 +1,118 @@
+"""A new attempt at a recording: its job, and what is published to set it going."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from pydantic import TypeAdapter
+
+from earshot.adapters.catalog import tables as t
+from earshot.adapters.catalog.base import chunks
+from earshot.adapters.catalog.engine import insert
+from earshot.adapters.catalog.outbox import enqueue
+from earshot.adapters.catalog.rows import upload_of
+from earshot.kernel import ids
+from earshot.kernel.codec import Codec
+from earshot.kernel.events import SegmentTranscribed, StageProgressed
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS, AUDIO_UPLOADED, RECORDINGS_PROGRESS
+
+_SEGMENTS = TypeAdapter(list[SegmentTranscribed])
+_IDENTITY = {"tenant", "recording_id", "revision"}
+
+
+def trace_id_of(trace: Mapping[str, str]) -> str:
+    """The trace id of a W3C ``traceparent``; empty when there is none."""
+    parts = trace.get("traceparent", "").split("-")
+    return parts[1] if len(parts) >= 4 else ""
+
+
+def insert_job(
+    connection: sa.Connection, tenant: str, recording_id: str, revision: int, trace: Mapping[str, str]
+) -> None:
+    """The job of an attempt, pending."""
+    at = t.now()
+    connection.execute(
+        sa.insert(t.jobs).values(
+            tenant=tenant,
+            recording_id=recording_id,
+            revision=revision,
+            id=ids.job_id(recording_id, revision),
+            state="pending",
+            announced="",
+            trace_id=trace_id_of(trace),
+            version=1,
+            created_at=at,
+            updated_at=at,
+        )
+    )
+
+
+def start(connection: sa.Connection, codec: Codec, row: sa.Row[Any], trace: Mapping[str, str]) -> None:
+    """Make the job of a recording's current revision and publish its audio, or its imported transcript."""
+    insert_job(connection, row.tenant, row.id, row.revision, trace)
+    mine = sa.and_(t.imports.c.tenant == row.tenant, t.imports.c.recording_id == row.id)
+    imported = connection.scalar(sa.select(t.imports.c.segments).where(mine))
+    if imported is None:
+        enqueue(connection, codec, AUDIO_UPLOADED, [upload_of(row)], trace)
+        return
+    about = {"tenant": row.tenant, "recording_id": row.id, "revision": row.revision, "collection": row.collection}
+    segments = [segment.model_copy(update=about) for segment in _SEGMENTS.validate_json(imported)]
+    store_segments(connection, [(segment, None) for segment in segments])
+    enqueue(connection, codec, AUDIO_TRANSCRIPTS, segments, trace)
+    enqueue(connection, codec, RECORDINGS_PROGRESS, [_cut(row, segments)], trace)
+
+
+def _cut(row: sa.Row[Any], segments: Sequence[SegmentTranscribed]) -> StageProgressed:
+    """What the segmenter would have said of a recording that comes in segments already."""
+    return StageProgressed(
+        tenant=row.tenant,
+        recording_id=row.id,
+        revision=row.revision,
+        stage="segmenter",
+        index=None,
+        state="done",
+        segments_total=len(segments),
+        start_ms=0,
+        end_ms=max((segment.end_ms for segment in segments), default=0),
+        code="",
+        detail="",
+    )
+
+
+def dump_segments(segments: Sequence[SegmentTranscribed]) -> str:
+    """An imported transcript as it is kept, the source of every attempt at it."""
+    return _SEGMENTS.dump_json(list(segments)).decode()
+
+
+def content_of(segments: Sequence[SegmentTranscribed]) -> str:
+    """What makes two imported transcripts the same one."""
+    digest = hashlib.sha256()
+    for segment in segments:
+        digest.update(segment.model_dump_json(exclude=_IDENTITY).encode() + b"\n")
+    return f"import:{digest.hexdigest()}"
+
+
+def store_segments(connection: sa.Connection, segments: Sequence[tuple[SegmentTranscribed, str | None]]) -> None:
+    """Upsert transcribed segments with the keys of their cached transcripts."""
+    rows = {
+        (event.tenant, event.recording_id, event.index, event.revision): {
+            "tenant": event.tenant,
+            "recording_id": event.recording_id,
+            "segment": event.index,
+            "revision": event.revision,
+            "body": event.model_dump_json(),
+            "cache_key": cache_key,
+        }
+        for event, cache_key in segments
+    }
+    for some in chunks([rows[key] for key in sorted(rows)]):
+        statement = insert(connection, t.transcript_segments).values(some)
+        connection.execute(
+            statement.on_conflict_do_update(
+                index_elements=["tenant", "recording_id", "segment", "revision"],
+                set_={"body": statement.excluded.body, "cache_key": statement.excluded.cache_key},
+            )
+        )

@@ -1,0 +1,206 @@
+"""The tables. Every row that belongs to a tenant has the tenant in its primary key, so no id can reach across."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import sqlalchemy as sa
+
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Moment(sa.types.TypeDecorator[datetime]):
+    """A UTC time as whole microseconds since the epoch: exact and sortable on every database."""
+
+    impl = sa.BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: sa.Dialect) -> int | None:  # noqa: ARG002 - SQLAlchemy passes it
+        """To microseconds."""
+        return None if value is None else (value - EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: Any, dialect: sa.Dialect) -> datetime | None:  # noqa: ARG002 - SQLAlchemy passes it
+        """From microseconds."""
+        return None if value is None else EPOCH + timedelta(microseconds=int(value))
+
+
+def now() -> datetime:
+    """The present, in UTC."""
+    return datetime.now(UTC)
+
+
+metadata = sa.MetaData()
+
+
+tenants = sa.Table(
+    "tenants",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("created_at", Moment, nullable=False),
+)
+
+collections = sa.Table(
+    "collections",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("passage_max_words", sa.Integer),
+    sa.Column("passage_overlap_words", sa.Integer),
+    sa.Column("created_at", Moment, nullable=False),
+)
+
+recordings = sa.Table(
+    "recordings",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("collection", sa.Text, nullable=False),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("revision", sa.BigInteger, nullable=False),
+    sa.Column("visible_from", sa.BigInteger, nullable=False),
+    sa.Column("source_key", sa.Text),
+    sa.Column("uri", sa.Text, nullable=False),
+    sa.Column("sha256", sa.Text, nullable=False),
+    sa.Column("same_as", sa.Text),  # what makes an upload the same one; null: never the same
+    sa.Column("media_type", sa.Text, nullable=False),
+    sa.Column("size_bytes", sa.BigInteger, nullable=False),
+    sa.Column("language", sa.Text, nullable=False),
+    sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("recorded_at", Moment),
+    sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Index("recordings_newest", "tenant", "created_at", "id"),
+    sa.Index("recordings_same", "tenant", "collection", "same_as", unique=True),
+)
+
+imports = sa.Table(
+    "imports",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("segments", sa.Text, nullable=False),
+    sa.ForeignKeyConstraint(["tenant", "recording_id"], ["recordings.tenant", "recordings.id"]),
+)
+
+jobs = sa.Table(
+    "jobs",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("id", sa.Text, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("segments_total", sa.BigInteger),
+    sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("error", sa.Text),
+    sa.Column("announced", sa.Text, nullable=False),  # final states already said on recordings.completed
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Column("version", sa.BigInteger, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.ForeignKeyConstraint(["tenant", "recording_id"], ["recordings.tenant", "recordings.id"]),
+    sa.Index("jobs_by_id", "tenant", "id", unique=True),
+)
+
+idempotency_keys = sa.Table(
+    "idempotency_keys",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("key", sa.Text, primary_key=True),
+    sa.Column("request_hash", sa.Text, nullable=False),
+    sa.Column("recording_id", sa.Text, nullable=False),
+    sa.Column("job_id", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.ForeignKeyConstraint(["tenant", "recording_id"], ["recordings.tenant", "recordings.id"]),
+    sa.Index("idempotency_by_recording", "tenant", "recording_id"),
+)
+
+outbox = sa.Table(
+    "outbox",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("recording_id", sa.Text, nullable=False),
+    sa.Column("topic", sa.Text, nullable=False),
+    sa.Column("key", sa.Text, nullable=False),
+    sa.Column("value", sa.LargeBinary),
+    sa.Column("headers", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Index("outbox_by_recording", "tenant", "recording_id"),
+    sqlite_autoincrement=True,  # ids are never reused, even after the table was empty
+)
+
+progress = sa.Table(
+    "progress",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("segment", sa.BigInteger, primary_key=True),
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("state", sa.Integer, nullable=False),  # the rank of pending, failed, done
+    sa.Column("start_ms", sa.BigInteger),
+    sa.Column("end_ms", sa.BigInteger),
+    sa.Column("code", sa.Text, nullable=False),
+    sa.Column("detail", sa.Text, nullable=False),
+)
+
+transcript_segments = sa.Table(
+    "transcript_segments",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("segment", sa.BigInteger, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),  # the event as JSON; empty once erased
+    sa.Column("cache_key", sa.Text),
+)
+
+attempts = sa.Table(
+    "attempts",
+    metadata,
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("unit", sa.Text, primary_key=True),
+    sa.Column("count", sa.Integer, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+)
+
+leases = sa.Table(
+    "leases",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("owner", sa.Text, nullable=False),
+    sa.Column("expires_at", Moment, nullable=False),
+)
+
+heartbeats = sa.Table(
+    "heartbeats",
+    metadata,
+    sa.Column("stage", sa.Text, primary_key=True),
+    sa.Column("worker", sa.Text, primary_key=True),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("reason", sa.Text, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("info", sa.Text, nullable=False),
+)
+
+spans = sa.Table(
+    "spans",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("trace_id", sa.Text, primary_key=True),
+    sa.Column("span_id", sa.Text, primary_key=True),
+    sa.Column("parent_id", sa.Text),
+    sa.Column("service", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("start_ns", sa.BigInteger, nullable=False),
+    sa.Column("end_ns", sa.BigInteger, nullable=False),
+    sa.Column("recording_id", sa.Text, nullable=False),
+    sa.Column("error", sa.Text, nullable=False),
+    sa.Column("attributes", sa.Text, nullable=False),
+    sa.Index("spans_by_recording", "tenant", "recording_id"),
+    sa.Index("spans_by_age", "end_ns"),
+)

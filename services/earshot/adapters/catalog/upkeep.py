@@ -1,0 +1,77 @@
+"""Settings of collections, and what the relay tidies up."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+import sqlalchemy as sa
+
+from earshot.adapters.catalog import tables as t
+from earshot.adapters.catalog.base import Part
+from earshot.adapters.catalog.engine import insert
+from earshot.kernel.ports import CollectionSettings
+
+PRUNE_AT_ONCE = 2000
+"""Rows deleted in one transaction, so that no other writer waits for long."""
+
+
+class CollectionsPart(Part):
+    """Settings of a tenant's collections."""
+
+    async def collection_settings(self, tenant: str, collection: str) -> CollectionSettings:
+        """The settings of a collection; those of one never heard of are all ``None``."""
+        c = t.collections.c
+        query = sa.select(t.collections).where(c.tenant == tenant, c.name == collection)
+        row = await self._db.read(lambda connection: connection.execute(query).first())
+        return CollectionSettings() if row is None else _settings(row)
+
+    async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
+        """Set them; passages made before stay as they are."""
+        values = {
+            "passage_max_words": settings.passage_max_words,
+            "passage_overlap_words": settings.passage_overlap_words,
+        }
+
+        def work(connection: sa.Connection) -> None:
+            at = t.now()
+            tenants = insert(connection, t.tenants).values(id=tenant, created_at=at)
+            connection.execute(tenants.on_conflict_do_nothing())
+            row = insert(connection, t.collections).values(tenant=tenant, name=collection, created_at=at, **values)
+            connection.execute(row.on_conflict_do_update(index_elements=["tenant", "name"], set_=values))
+
+        await self._db.write(work)
+
+
+class UpkeepPart(Part):
+    """Tidying up."""
+
+    async def tenants(self) -> list[str]:
+        """Every tenant that ever had a recording accepted."""
+        query = sa.select(t.tenants.c.id).order_by(t.tenants.c.id)
+        return await self._db.read(lambda connection: list(connection.scalars(query)))
+
+    async def prune(self, before: datetime) -> int:
+        """Forget heartbeats, spans, attempts and expired leases older than that; return how many rows went."""
+        nanoseconds = int(before.timestamp() * 1e9)
+        gone = 0
+        for table, old in (
+            (t.heartbeats, t.heartbeats.c.at < before),
+            (t.spans, t.spans.c.end_ns < nanoseconds),
+            (t.attempts, t.attempts.c.updated_at < before),
+            (t.leases, t.leases.c.expires_at < before),
+        ):
+            gone += await self._prune(table, old)
+        return gone
+
+    async def _prune(self, table: sa.Table, old: sa.ColumnElement[bool]) -> int:
+        key = list(table.primary_key.columns)
+        some = sa.select(*key).where(old).limit(PRUNE_AT_ONCE)
+        statement = sa.delete(table).where(sa.tuple_(*key).in_(some))
+        gone = 0
+        while count := await self._db.write(lambda connection: connection.execute(statement).rowcount):
+            gone += count
+        return gone
+
+
+def _settings(row: sa.Row[tuple[object, ...]]) -> CollectionSettings:
+    return CollectionSettings(row.passage_max_words, row.passage_overlap_words)
