@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 import pytest
+
 from tests.servers import CannotHave, KafkaServer, PostgresServer, Server, WeaviateServer
 
 

@@ -26,8 +26,24 @@ VERBS = {
 }
 SERVICES = sorted(path.name for path in ROOT.iterdir() if (path / "__init__.py").exists() and path.name not in LAYERS)
 EXTRAS = set(
-    "FlagEmbedding apsw av ctranslate2 faster_whisper jiwer lancedb onnxruntime pocketsphinx psycopg pyannote pyarrow "
-    "soundfile torch transformers wordllama".split()
+    [
+        "FlagEmbedding",
+        "apsw",
+        "av",
+        "ctranslate2",
+        "faster_whisper",
+        "jiwer",
+        "lancedb",
+        "onnxruntime",
+        "pocketsphinx",
+        "psycopg",
+        "pyannote",
+        "pyarrow",
+        "soundfile",
+        "torch",
+        "transformers",
+        "wordllama",
+    ]
 )
 OUTSIDE_THINGS = EXTRAS | {"aiokafka", "alembic", "faust", "mode", "obstore", "sqlalchemy", "weaviate"}
 
