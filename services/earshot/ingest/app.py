@@ -1,0 +1,160 @@
+"""The door over HTTP."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Header, Request, Response
+from opentelemetry import trace
+from pydantic import BaseModel, Field
+
+from earshot.adapters import problems, web
+from earshot.adapters.problems import Refused, documented
+from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.wiring import Kit
+from earshot.ingest.accept import accept
+from earshot.ingest.settings import IngestSettings
+from earshot.ingest.upload import offered
+from earshot.kernel import telemetry
+from earshot.kernel.ledger import JobState
+from earshot.kernel.ports import Accepted, Decoder
+from earshot.kernel.settings import load
+
+PREFIX = "/api/v1"
+_FORM: dict[str, Any] = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {
+                "type": "object",
+                "properties": {
+                    "file": {"type": "string", "format": "binary", "description": "Audio, in any format FFmpeg reads."},
+                    "transcript": {
+                        "type": "string",
+                        "format": "binary",
+                        "description": "JSON, SRT or WebVTT. Used instead of speech recognition.",
+                    },
+                    "title": {"type": "string", "maxLength": 300, "example": "Lecture 3"},
+                    "collection": {"type": "string", "default": "default", "example": "biology-101"},
+                    "language": {"type": "string", "description": "BCP 47; empty: detected.", "example": "en"},
+                    "priority": {"type": "string", "enum": ["high", "normal", "low"], "default": "normal"},
+                    "recorded_at": {"type": "string", "format": "date-time", "example": "2026-03-01T09:00:00Z"},
+                    "metadata": {
+                        "type": "string",
+                        "description": "A JSON object of strings, kept and returned.",
+                        "example": '{"lecturer": "A. Turing"}',
+                    },
+                },
+            }
+        }
+    },
+}
+
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        description="Makes a repeated request answer like the first.",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[ -~]*$",
+    ),
+]
+
+
+class Links(BaseModel):
+    """Where to look next."""
+
+    job: str = Field(examples=["/api/v1/jobs/6f1c…"])
+    events: str
+    recording: str
+    transcript: str
+    audio: str
+
+
+class AcceptedView(BaseModel):
+    """An accepted recording."""
+
+    id: str = Field(description="The job.")
+    recording_id: str
+    state: JobState
+    links: Links
+
+
+router = APIRouter(prefix=PREFIX, tags=["ingest"])
+
+
+@router.post(
+    "/ingest",
+    status_code=202,
+    responses=documented(400, 409, 413, 415, 422, 429) | {202: {"description": "It will be processed."}},
+    openapi_extra={"requestBody": _FORM},
+)
+async def ingest(
+    request: Request,
+    response: Response,
+    tenant: Tenant,
+    kit: KitOf,
+    idempotency_key: IdempotencyKey = None,
+) -> AcceptedView:
+    """Send a recording, or a transcript, or both; a transcript is used instead of speech recognition."""
+    state: IngestState = request.app.state.ingest
+    if state.receiving >= state.settings.max_uploads:
+        raise Refused(429, "too_many_uploads", "Too many uploads are being received.", next_step="Send it again later.")
+    state.receiving += 1
+    try:
+        async with offered(request, tenant, state.settings, idempotency_key) as offer:
+            accepted = await accept(offer, kit.blobs, state.decoder, kit.catalog)
+    finally:
+        state.receiving -= 1
+    _mark_span(accepted)
+    view = _view(accepted)
+    response.headers["Location"] = view.links.job
+    return view
+
+
+class IngestState:
+    """What the door keeps while it runs."""
+
+    def __init__(self, settings: IngestSettings, decoder: Decoder) -> None:
+        self.settings = settings
+        self.decoder = decoder
+        self.receiving = 0
+
+
+def prepare(app: FastAPI, decoder: Decoder | None = None) -> None:
+    """Give an app what the ingest routes need."""
+    from earshot.adapters.decoder import IsolatedDecoder  # heavy: PyAV, in a process of its own
+
+    app.state.ingest = IngestState(load(IngestSettings), decoder or IsolatedDecoder())
+
+
+def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:
+    """The ingest service on its own. ``decoder`` is for tests."""
+    app = FastAPI(title="Earshot ingest", docs_url=None, redoc_url=None)
+    web.install(app, kit)
+    problems.install(app)
+    prepare(app, decoder)
+    app.include_router(router)
+    return app
+
+
+def _mark_span(accepted: Accepted) -> None:
+    """The trace of a recording begins at its upload."""
+    job = accepted.job
+    trace.get_current_span().set_attributes(
+        {telemetry.TENANT: job.tenant, telemetry.RECORDING: job.recording_id, telemetry.REVISION: job.revision}
+    )
+
+
+def _view(accepted: Accepted) -> AcceptedView:
+    job = accepted.job
+    recording = f"{PREFIX}/recordings/{job.recording_id}"
+    links = Links(
+        job=f"{PREFIX}/jobs/{job.id}",
+        events=f"{PREFIX}/jobs/{job.id}/events",
+        recording=recording,
+        transcript=f"{recording}/transcript",
+        audio=f"{recording}/audio",
+    )
+    return AcceptedView(id=job.id, recording_id=job.recording_id, state=job.state, links=links)

@@ -1,0 +1,320 @@
+"""Finds and shows what was said, over HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import Path as PathParameter
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.sse import EventSourceResponse, ServerSentEvent
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic import BaseModel, Field
+
+from earshot import __version__
+from earshot.adapters import problems, web
+from earshot.adapters.problems import Refused, documented
+from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import UnknownRecording
+from earshot.kernel.ports import Job, Recording
+from earshot.kernel.settings import load
+from earshot.kernel.telemetry import trace_headers
+from earshot.query import cues, media
+from earshot.query.health import About, Readiness, degraded_of, engines_of, readiness
+from earshot.query.progress import Streams, follow
+from earshot.query.settings import QuerySettings
+from earshot.query.views import (
+    PREFIX,
+    JobView,
+    RecordingList,
+    RecordingView,
+    TraceView,
+    cursor_of,
+    job_view,
+    read_cursor,
+    recording_view,
+    trace_view,
+)
+
+UI = Path(__file__).parent / "ui"
+Id = Annotated[str, PathParameter(max_length=100, description="A job's id or a recording's.")]
+
+api = APIRouter(prefix=PREFIX)
+pages = APIRouter(include_in_schema=False)
+health = APIRouter(tags=["health"])
+
+
+# --- finding things ---------------------------------------------------------------------------------------------
+
+
+def _plain(text: str) -> bool:
+    return text.isascii() and text.isprintable()
+
+
+async def find_job(id: Id, tenant: Tenant, kit: KitOf) -> Job:  # noqa: A002 - the name in the path
+    """The job of either id. Raises ``UnknownRecording``."""
+    job = await kit.catalog.job(tenant, id) if _plain(id) else None
+    if job is None:
+        raise UnknownRecording("There is no job or recording with this id.", next_step=f"See GET {PREFIX}/recordings.")
+    return job
+
+
+async def find_recording(id: Id, tenant: Tenant, kit: KitOf) -> Recording:  # noqa: A002 - the name in the path
+    """The recording of either id. Raises ``UnknownRecording``."""
+    recording = await kit.catalog.recording(tenant, id) if _plain(id) else None
+    if recording is None:
+        job = await find_job(id, tenant, kit)
+        recording = await kit.catalog.recording(tenant, job.recording_id)
+    if recording is None:
+        raise UnknownRecording("The recording was erased.", next_step=f"See GET {PREFIX}/recordings.")
+    return recording
+
+
+FoundJob = Annotated[Job, Depends(find_job)]
+FoundRecording = Annotated[Recording, Depends(find_recording)]
+
+
+# --- what this is -----------------------------------------------------------------------------------------------
+
+
+@api.get("/", tags=["about"], responses=documented())
+async def about(_tenant: Tenant, kit: KitOf) -> About:
+    """What this is, its version, and the engines in use."""
+    engines = engines_of(await kit.catalog.heartbeats())
+    return About(version=__version__, engines=engines, degraded=degraded_of(engines))
+
+
+# --- jobs -------------------------------------------------------------------------------------------------------
+
+
+@api.get("/jobs/{id}", tags=["jobs"], responses=documented(404))
+async def get_job(job: FoundJob) -> JobView:
+    """How far a job is."""
+    return job_view(job)
+
+
+@api.delete("/jobs/{id}", tags=["jobs"], responses=documented(404, 409))
+async def cancel_job(job: FoundJob, tenant: Tenant, kit: KitOf) -> JobView:
+    """Cancel a job that has not ended; what it made so far is removed."""
+    return job_view(await kit.catalog.cancel(tenant, job.id, trace_headers()))
+
+
+@api.post("/jobs/{id}/retry", tags=["jobs"], status_code=202, responses=documented(404, 409))
+async def retry_job(job: FoundJob, tenant: Tenant, kit: KitOf, response: Response) -> JobView:
+    """Try a failed or cancelled job again, as a new job."""
+    view = job_view(await kit.catalog.retry(tenant, job.id, trace_headers()))
+    response.headers["Location"] = view.links["self"]
+    return view
+
+
+def _streams(request: Request) -> Streams:
+    streams: Streams = request.app.state.streams
+    streams.check()
+    return streams
+
+
+@api.get("/jobs/{id}/events", tags=["jobs"], response_class=EventSourceResponse, responses=documented(404, 429))
+async def job_events(
+    job: FoundJob,
+    tenant: Tenant,
+    kit: KitOf,
+    streams: Annotated[Streams, Depends(_streams)],
+    last_event_id: Annotated[str | None, Header(description="The last event seen; sent by browsers.")] = None,
+) -> AsyncIterable[ServerSentEvent]:
+    """The job at every change, as server-sent events, until it ends."""
+    async for seen in follow(kit.catalog, tenant, job, last_event_id, streams):
+        yield ServerSentEvent(data=job_view(seen).model_dump(mode="json"), event="job", id=str(seen.version))
+
+
+@api.get("/jobs/{id}/trace", tags=["jobs"], responses=documented(404))
+async def job_trace(job: FoundJob, tenant: Tenant, kit: KitOf) -> TraceView:
+    """Every step from upload to search, as far as it is kept here."""
+    spans = await asyncio.to_thread(kit.catalog.of_trace, tenant, job.trace_id)
+    return trace_view(job.trace_id, spans)
+
+
+# --- recordings -------------------------------------------------------------------------------------------------
+
+
+@api.get("/recordings", tags=["recordings"], responses=documented(422))
+async def list_recordings(
+    tenant: Tenant,
+    kit: KitOf,
+    collection: Annotated[str | None, Query(max_length=64, pattern=r"^[\w .-]*$")] = None,
+    cursor: Annotated[str | None, Query(max_length=400, description="`next` of the page before.")] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = 50,
+) -> RecordingList:
+    """Recordings, newest first."""
+    before = read_cursor(cursor) if cursor else None
+    found = await kit.catalog.recordings(tenant, collection=collection, before=before, limit=limit + 1)
+    shown = found[:limit]
+    items = [recording_view(recording, await kit.catalog.job(tenant, recording.id)) for recording in shown]
+    return RecordingList(items=items, next=cursor_of(shown[-1]) if len(found) > limit else None)
+
+
+@api.get("/recordings/{id}", tags=["recordings"], responses=documented(404))
+async def get_recording(recording: FoundRecording, tenant: Tenant, kit: KitOf) -> RecordingView:
+    """One recording and its latest job."""
+    return recording_view(recording, await kit.catalog.job(tenant, recording.id))
+
+
+@api.delete("/recordings/{id}", tags=["recordings"], status_code=204, responses=documented(404))
+async def erase_recording(recording: FoundRecording, tenant: Tenant, kit: KitOf) -> Response:
+    """Erase a recording: it cannot be found from now on, and all that was made of it is removed."""
+    await kit.catalog.erase(tenant, recording.id, trace_headers())
+    return Response(status_code=204)
+
+
+_TRANSCRIPT_TYPES = {
+    "json": "application/json",
+    "txt": "text/plain; charset=utf-8",
+    "srt": "application/x-subrip; charset=utf-8",
+    "vtt": "text/vtt; charset=utf-8",
+}
+
+
+@api.get(
+    "/recordings/{id}/transcript",
+    tags=["recordings"],
+    response_class=Response,
+    responses=documented(404, 422)
+    | {200: {"content": {kind.split(";")[0]: {} for kind in _TRANSCRIPT_TYPES.values()}}},
+)
+async def get_transcript(
+    recording: FoundRecording,
+    tenant: Tenant,
+    kit: KitOf,
+    format: Annotated[Literal["json", "txt", "srt", "vtt"], Query()] = "json",  # noqa: A002 - the name in the query
+) -> Response:
+    """What was said, as soon as it is transcribed; stretches that failed are marked missing."""
+    segments = await kit.catalog.transcript(tenant, recording.id)
+    job = await kit.catalog.job(tenant, recording.id)
+    missing = missing_of(job)
+    if format == "json":
+        return JSONResponse(
+            cues.as_json(recording.id, recording.revision, recording.language, recording.duration_ms, segments, missing)
+        )
+    if format == "txt":
+        text = cues.as_text(segments, missing)
+    else:
+        text = cues.as_srt(segments) if format == "srt" else cues.as_vtt(segments)
+    return Response(text, media_type=_TRANSCRIPT_TYPES[format])
+
+
+def missing_of(job: Job | None) -> list[cues.Missing]:
+    """The stretches that a failed job could not transcribe."""
+    error: dict[str, Any] = dict(job.error or {}) if job else {}
+    reason = str(error.get("detail") or error.get("code") or "")
+    return [
+        cues.Missing(int(gap["start_ms"]), int(gap["end_ms"]), str(gap.get("detail") or reason), gap.get("index"))
+        for gap in error.get("missing") or []
+    ]
+
+
+@api.api_route(
+    "/recordings/{id}/audio",
+    methods=["GET"],
+    tags=["recordings"],
+    response_class=Response,
+    responses=documented(404, 416) | {206: {"description": "The range asked for."}},
+)
+async def get_audio(request: Request, recording: FoundRecording, kit: KitOf) -> Response:
+    """The audio as it was uploaded; byte ranges are supported."""
+    return await media.serve(request, recording, kit.blobs)
+
+
+# --- health -----------------------------------------------------------------------------------------------------
+
+
+@health.get("/health/live")
+async def live() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "live"}
+
+
+@health.get("/health/ready", responses={503: {"model": Readiness}})
+async def ready(
+    request: Request,
+    response: Response,
+    kit: KitOf,
+    stages: Annotated[bool, Query(description="Whether the stages count; false for a load balancer.")] = True,
+) -> Readiness:
+    """Each dependency's result, and each stage's sign of life."""
+    result = await readiness(kit, request.app.state.query, with_stages=stages)
+    if not result.ready:
+        response.status_code, response.headers["Retry-After"] = 503, "1"
+    return result
+
+
+@health.get("/metrics", response_class=PlainTextResponse, responses=documented())
+async def metrics(request: Request, _tenant: Tenant) -> Response:
+    """Prometheus metrics of this process."""
+    return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
+
+
+# --- pages ------------------------------------------------------------------------------------------------------
+
+
+class Login(BaseModel):
+    """The key, typed into the page."""
+
+    key: str = Field(max_length=500)
+
+
+@pages.post("/login", status_code=204)
+async def login(request: Request, given: Login, kit: KitOf) -> Response:
+    """Remember the key in a cookie, for players and event streams, which cannot send headers."""
+    key = kit.settings.api_key.get_secret_value()
+    if not key or not web.same(given.key, key):
+        raise Refused(401, "not_authenticated", "This is not the API key.", headers={"WWW-Authenticate": "Bearer"})
+    response = Response(status_code=204)
+    secure = request.url.scheme == "https"
+    response.set_cookie(web.COOKIE, web.session_of(key), httponly=True, samesite="strict", secure=secure, path="/")
+    return response
+
+
+_FILES = {
+    "/": "index.html",
+    "/docs": "docs.html",
+    "/ui/app.js": "app.js",
+    "/ui/docs.js": "docs.js",
+    "/ui/style.css": "style.css",
+}
+_TYPES = {
+    ".html": "text/html; charset=utf-8",
+    ".js": "text/javascript; charset=utf-8",
+    ".css": "text/css; charset=utf-8",
+}
+
+
+async def _page(request: Request) -> FileResponse:
+    file = UI / _FILES[request.url.path]
+    return FileResponse(file, media_type=_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
+
+
+for _path in _FILES:
+    pages.add_api_route(_path, _page, methods=["GET"], response_class=FileResponse)
+
+
+# --- the app ----------------------------------------------------------------------------------------------------
+
+
+def prepare(app: FastAPI) -> None:
+    """Give an app what the query routes need."""
+    app.state.query = settings = load(QuerySettings)
+    app.state.streams = Streams(settings)
+
+
+def create_app(kit: Kit) -> FastAPI:
+    """The query service on its own."""
+    app = FastAPI(title="Earshot query", docs_url=None, redoc_url=None)
+    web.install(app, kit)
+    problems.install(app)
+    prepare(app)
+    for router in (api, health, pages):
+        app.include_router(router)
+    return app

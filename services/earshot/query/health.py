@@ -1,0 +1,113 @@
+"""Whether everything answers, each part with its own result."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from pydantic import BaseModel, Field
+
+from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import BlobMissing, EarshotError
+from earshot.kernel.ports import Heartbeat
+from earshot.query.settings import QuerySettings
+
+
+class Check(BaseModel):
+    """The result of one part."""
+
+    ok: bool
+    detail: str = Field(default="", description="Why not, or why paused.")
+
+
+class Readiness(BaseModel):
+    """Every dependency and every stage."""
+
+    ready: bool
+    dependencies: dict[str, Check]
+    stages: dict[str, Check]
+
+
+class About(BaseModel):
+    """What this is, and what does the work."""
+
+    name: str = "earshot"
+    version: str
+    api: str = "v1"
+    docs: str = "/docs"
+    engines: list[dict[str, Any]] = Field(description="What each worker says of the engine or model it uses.")
+    degraded: list[str] = Field(description="What a fallback does now, and how to turn the real thing on.")
+
+
+async def readiness(kit: Kit, settings: QuerySettings, *, with_stages: bool = True) -> Readiness:
+    """Ask every dependency at once; none can hold the answer up."""
+    within = settings.check_timeout_s
+    beats: list[Heartbeat] = []
+
+    async def catalog() -> None:
+        beats.extend(await kit.catalog.heartbeats())
+
+    async def blobs() -> None:
+        try:
+            await kit.blobs.size("health/none")
+        except BlobMissing:
+            return
+
+    async def broker() -> None:
+        await kit.log.ping()
+
+    async def vectors() -> None:
+        await kit.vectors.ping()
+
+    checks: dict[str, Callable[[], Awaitable[None]]] = {
+        "catalog": catalog,
+        "broker": broker,
+        "blobs": blobs,
+        "vectors": vectors,
+    }
+    results = await asyncio.gather(*(_check(check, within) for check in checks.values()))
+    dependencies = dict(zip(checks, results, strict=True))
+    stages = {stage: _stage(stage, beats) for stage in settings.stages} if with_stages else {}
+    ready = all(check.ok for check in [*dependencies.values(), *stages.values()])
+    return Readiness(ready=ready, dependencies=dependencies, stages=stages)
+
+
+async def _check(check: Callable[[], Awaitable[None]], within_s: float) -> Check:
+    try:
+        await asyncio.wait_for(check(), within_s)
+    except TimeoutError:
+        return Check(ok=False, detail=f"No answer within {within_s:g} s.")
+    except EarshotError as error:
+        return Check(ok=False, detail=error.detail)
+    return Check(ok=True)
+
+
+def _stage(stage: str, beats: list[Heartbeat]) -> Check:
+    mine = [beat for beat in beats if beat.stage == stage]
+    if not mine:
+        return Check(ok=False, detail="No sign of life in the last minute.")
+    running = any(beat.state == "running" for beat in mine)
+    return Check(ok=running, detail="; ".join(sorted({beat.reason for beat in mine if beat.reason})))
+
+
+def engines_of(beats: list[Heartbeat]) -> list[dict[str, Any]]:
+    """What workers say of their engines, each once."""
+    said: list[dict[str, Any]] = []
+    for beat in sorted(beats, key=lambda beat: (beat.stage, beat.at)):
+        if beat.info:
+            entry = {"stage": beat.stage, "state": beat.state, **beat.info}
+            if entry not in said:
+                said.append(entry)
+    return said
+
+
+def degraded_of(engines: list[dict[str, Any]]) -> list[str]:
+    """The reasons of fallbacks, wherever in a worker's words they stand."""
+    reasons = [
+        f"{entry['stage']}: {part.get('reason') or 'a fallback does the work'}"
+        for entry in engines
+        for part in (entry, *(value for value in entry.values() if isinstance(value, dict)))
+        if part.get("degraded")
+    ]
+    return list(dict.fromkeys(reasons))

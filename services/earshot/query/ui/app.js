@@ -1,0 +1,161 @@
+const API = "/api/v1";
+const FINAL = ["completed", "failed", "cancelled"];
+const $ = (id) => document.getElementById(id);
+const player = $("player");
+let next = null;
+
+function make(tag, attributes = {}, ...children) {
+  const element = Object.assign(document.createElement(tag), attributes);
+  element.append(...children);
+  return element;
+}
+
+async function call(path, options = {}) {
+  const answer = await fetch(API + path, options);
+  if (answer.status === 401) $("login").hidden = false;
+  const body = answer.status === 204 ? null : await answer.json();
+  if (!answer.ok) throw new Error(`${body.detail} ${body.next_step}`);
+  return body;
+}
+
+async function attempt(work) {
+  $("message").textContent = "";
+  try {
+    await work();
+  } catch (error) {
+    $("message").textContent = error.message;
+  }
+}
+
+function clock(ms) {
+  const seconds = Math.floor(ms / 1000);
+  const parts = [Math.floor(seconds / 60) % 60, seconds % 60].map((part) => String(part).padStart(2, "0"));
+  return (seconds >= 3600 ? [Math.floor(seconds / 3600), ...parts] : parts).join(":");
+}
+
+function highlighted(text, query) {
+  const wanted = new Set(query.toLowerCase().match(/[\p{L}\p{N}]+/gu) ?? []);
+  return text.split(/([\p{L}\p{N}]+)/u).map((part) => (wanted.has(part.toLowerCase()) ? make("mark", { textContent: part }) : part));
+}
+
+function play(hit) {
+  if (!hit.media_url) return;
+  const seconds = hit.start_ms / 1000;
+  const source = hit.media_url.split("#")[0];
+  player.hidden = false;
+  if (player.dataset.source === source) player.currentTime = seconds;
+  else player.src = `${source}#t=${seconds}`;
+  player.dataset.source = source;
+  player.play().catch((error) => { $("message").textContent = `The audio does not play: ${error.message}`; });
+}
+
+function hitItem(hit, query) {
+  const where = make("span", { className: "where" }, make("b", { textContent: clock(hit.start_ms) }), hit.title || "Untitled");
+  if (hit.speakers?.length) where.append(` · ${hit.speakers.join(", ")}`);
+  if (hit.degraded) where.append(" · fallback engine");
+  const said = make("span", { className: "said" }, ...highlighted(hit.text, query));
+  if (hit.context_before) said.prepend(make("span", { className: "context", textContent: `… ${hit.context_before} ` }));
+  if (hit.context_after) said.append(make("span", { className: "context", textContent: ` ${hit.context_after} …` }));
+  const button = make("button", { className: "hit", type: "button", onclick: () => play(hit) }, where, said);
+  button.title = hit.media_url ? "Play from here" : "This transcript has no audio";
+  return make("li", {}, button);
+}
+
+async function search(event) {
+  event.preventDefault();
+  const query = $("query").value;
+  await attempt(async () => {
+    const headers = { "Content-Type": "application/json" };
+    const answer = await call("/query", { method: "POST", headers, body: JSON.stringify({ query, top_k: 10 }) });
+    $("hits").replaceChildren(...answer.hits.map((hit) => hitItem(hit, query)));
+    const count = answer.hits.length;
+    $("outcome").textContent = `${count ? `${count} ${count === 1 ? "place" : "places"}` : "Nothing found"} in ${Math.round(answer.took_ms)} ms`;
+    $("outcome").title = `Trace ${answer.trace_id}`;
+  });
+}
+
+function show(item, job) {
+  const progress = item.querySelector("progress");
+  const state = item.querySelector(".state");
+  state.textContent = job.state === "failed" ? `failed: ${job.error?.detail ?? ""}` : job.state;
+  state.className = `state ${job.state}`;
+  progress.hidden = FINAL.includes(job.state);
+  if (!job.segments_total) return;
+  const searchable = job.stages.indexer ?? { done: 0, failed: 0 };
+  progress.max = job.segments_total;
+  progress.value = searchable.done + searchable.failed;
+  if (!progress.hidden) state.textContent = `${Math.round((100 * progress.value) / progress.max)} %`;
+}
+
+function follow(item, job) {
+  show(item, job);
+  if (FINAL.includes(job.state)) return;
+  const events = new EventSource(`${API}/jobs/${job.id}/events`);
+  events.addEventListener("job", (event) => {
+    const now = JSON.parse(event.data);
+    if (item.isConnected) show(item, now);
+    if (!item.isConnected || FINAL.includes(now.state)) events.close();
+  });
+}
+
+function recordingItem(recording) {
+  const title = recording.title || "Untitled";
+  const duration = recording.duration_ms ? ` · ${clock(recording.duration_ms)}` : "";
+  const name = make("a", { className: "name", textContent: title + duration, href: `${API}/recordings/${recording.id}/transcript?format=txt` });
+  const erase = make("button", { type: "button", textContent: "Erase" });
+  erase.setAttribute("aria-label", `Erase ${title}`);
+  const progress = make("progress", { ariaLabel: `Progress of ${title}` });
+  const item = make("li", {}, name, make("span", { className: "state" }), erase, progress);
+  erase.onclick = () => attempt(async () => {
+    if (!confirm(`Erase “${title}” for ever?`)) return;
+    await call(`/recordings/${recording.id}`, { method: "DELETE" });
+    item.remove();
+  });
+  if (recording.job) follow(item, recording.job);
+  return item;
+}
+
+async function list(cursor = "") {
+  const page = await call(`/recordings?limit=20${cursor && `&cursor=${encodeURIComponent(cursor)}`}`);
+  if (!cursor) $("recordings").replaceChildren();
+  $("recordings").append(...page.items.map(recordingItem));
+  next = page.next;
+  $("more").hidden = !next;
+}
+
+async function upload(event) {
+  event.preventDefault();
+  await attempt(async () => {
+    for (const file of $("files").files) {
+      const form = new FormData();
+      form.append("title", file.name);
+      form.append(/\.(json|srt|vtt)$/i.test(file.name) ? "transcript" : "file", file);
+      $("message").textContent = `Uploading ${file.name} …`;
+      await call("/ingest", { method: "POST", body: form });
+      $("message").textContent = "";
+      await list();
+    }
+    $("upload").reset();
+  });
+}
+
+async function start() {
+  const about = await call("/");
+  $("login").hidden = true;
+  $("notice").hidden = !about.degraded.length;
+  $("notice").textContent = about.degraded.join(" ");
+  await list();
+}
+
+$("search").addEventListener("submit", search);
+$("upload").addEventListener("submit", upload);
+$("more").addEventListener("click", () => attempt(() => list(next)));
+$("login").addEventListener("submit", (event) => {
+  event.preventDefault();
+  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key: $("key").value }) };
+  attempt(async () => {
+    if (!(await fetch("/login", options)).ok) throw new Error("This is not the API key.");
+    await start();
+  });
+});
+attempt(start);

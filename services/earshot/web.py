@@ -1,0 +1,129 @@
+"""Ingest and query under one origin, with one OpenAPI document: what ``earshot up`` and compose serve."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import uvicorn
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from opentelemetry.sdk.trace import TracerProvider
+
+from earshot import __version__
+from earshot.adapters import problems, web
+from earshot.adapters.problems import Problem
+from earshot.adapters.wiring import Kit
+from earshot.ingest import app as ingest
+from earshot.kernel import telemetry
+from earshot.kernel.ports import Decoder
+from earshot.kernel.settings import Settings
+from earshot.query import app as query
+
+_DESCRIPTION = """Everything said becomes searchable, to the second.
+
+Send a recording to `/api/v1/ingest`, follow its job, then ask `/api/v1/query`. Errors are problem documents (RFC 9457)
+with a stable `code`, a `trace_id` and a `next_step`. With a key set, send `Authorization: Bearer KEY`.
+"""
+_TAGS = [
+    {"name": "ingest", "description": "Send recordings and transcripts."},
+    {"name": "query", "description": "Find what was said."},
+    {"name": "jobs", "description": "Follow, cancel and retry the processing of a recording."},
+    {"name": "recordings", "description": "List, read, play and erase recordings."},
+    {"name": "about", "description": "What this is."},
+    {"name": "health", "description": "For those who operate it."},
+]
+
+
+def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:
+    """Both services as one app. It owns the kit's adapters and closes them at the end. ``decoder`` is for tests."""
+    app = FastAPI(
+        title="Earshot",
+        version=__version__,
+        description=_DESCRIPTION,
+        openapi_tags=_TAGS,
+        docs_url=None,
+        redoc_url=None,
+        lifespan=_lifespan,
+    )
+    web.install(app, kit)
+    problems.install(app)
+    ingest.prepare(app, decoder)
+    query.prepare(app)
+    for router in (ingest.router, query.api, query.health, query.pages):
+        app.include_router(router)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
+    return app
+
+
+@asynccontextmanager
+async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
+    """Close whatever was opened on the way."""
+    kit: Kit = app.state.kit
+    try:
+        yield
+    finally:
+        opened = vars(kit)  # cached properties that were used
+        for name in ("vectors", "log", "catalog"):
+            if name in opened:
+                await opened[name].close()
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        schema = get_openapi(
+            title=app.title, version=app.version, description=app.description, tags=app.openapi_tags, routes=app.routes
+        )
+        schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+        schemas["Problem"] = Problem.model_json_schema()
+        for unused in ("HTTPValidationError", "ValidationError"):
+            schemas.pop(unused, None)
+        _replace_validation_errors(schema)
+        app.openapi_schema = schema
+    return app.openapi_schema
+
+
+def _replace_validation_errors(schema: dict[str, Any]) -> None:
+    """FastAPI documents its own 422 everywhere; ours are problems."""
+    shape = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for methods in schema["paths"].values():
+        for operation in methods.values():
+            if "422" in operation["responses"]:
+                operation["responses"]["422"] = {"description": "Unprocessable Content", "content": shape}
+
+
+def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
+    """Serve until told to stop; return the exit code.
+
+    Raises:
+        Misconfigured: reachable from elsewhere without an API key.
+    """
+    web.check_bind(host, settings)
+    kit = Kit(settings)
+    provider = _trace(settings, kit)
+    try:
+        uvicorn.run(
+            create_app(kit),
+            host=host,
+            port=port,
+            log_level=settings.log_level,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            timeout_keep_alive=15,
+            timeout_graceful_shutdown=5,
+            h11_max_incomplete_event_size=32 * 1024,
+        )
+    finally:
+        provider.shutdown()
+    return 0
+
+
+def _trace(settings: Settings, kit: Kit) -> TracerProvider:
+    """Spans go to the OTLP endpoint when there is one, else they are kept in the catalog."""
+    if settings.otlp_endpoint:
+        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+        return telemetry.set_up("web", OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"))
+    return telemetry.set_up("web", telemetry.CatalogExporter(kit.catalog))
