@@ -1,0 +1,269 @@
+"""Apache Kafka outside of stream processors: for the relay, the CLI and the checks."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
+from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.errors import (
+    InvalidConfigurationError,
+    InvalidReplicationFactorError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAlreadyExistsError,
+    UnknownTopicOrPartitionError,
+    for_code,
+)
+
+from earshot.kernel.codec import Record
+from earshot.kernel.errors import LimitExceeded, Misconfigured, Unavailable
+
+REQUEST_S = 15.0
+"""How long one request, its retries included, may take before the broker counts as unavailable."""
+MAX_RECORD = 1024 * 1024
+"""Bytes of one request (``max.message.bytes`` of a broker is 1,048,588 by default)."""
+_POLL_MS = 500
+
+
+class KafkaLog:
+    """Implements the kernel's ``EventLog`` on aiokafka. Connects on first use.
+
+    Args:
+        url: ``kafka://host:port[,host:port]``.
+        replication: replicas of a topic at creation; -1 takes the broker's default.
+    """
+
+    def __init__(self, url: str, replication: int = -1) -> None:
+        self._servers = url.removeprefix("kafka://").rstrip("/").split(",")
+        self._replication = replication
+        self._producer: AIOKafkaProducer | None = None
+        self._admin: AIOKafkaAdminClient | None = None
+        self._starting = asyncio.Lock()
+
+    async def publish(self, records: Sequence[Record]) -> None:
+        """Return when all in-sync replicas have every record."""
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                producer = await self._started_producer()
+                futures = [
+                    await producer.send(
+                        record.topic,
+                        record.value,
+                        key=record.key,
+                        partition=record.partition,
+                        timestamp_ms=record.timestamp_ms or None,
+                        headers=list(record.headers),
+                    )
+                    for record in records
+                ]
+                await asyncio.gather(*futures)
+
+    async def tail(self, topics: Sequence[str], *, from_start: bool, follow: bool) -> AsyncIterator[Record]:
+        """Records in order of each partition; without ``follow``, up to the ends found at the start."""
+        async with self._consumer() as consumer:
+            with _reported():
+                async with asyncio.timeout(REQUEST_S):
+                    ends = await self._ends(consumer, topics)
+                    consumer.assign(list(ends))
+                    for place, end in ends.items():
+                        if not from_start:
+                            consumer.seek(place, end)
+                    if from_start:
+                        await consumer.seek_to_beginning(*ends)
+            while follow or await _before(consumer, ends):
+                with _reported():
+                    found = await consumer.getmany(timeout_ms=_POLL_MS)
+                for place, messages in found.items():
+                    for message in messages:
+                        if follow or message.offset < ends[place]:
+                            yield _record(message)
+
+    async def partitions(self, topic: str) -> int:
+        """How many partitions a topic has. Raises ``Misconfigured`` when it does not exist."""
+        [found] = await self._described([topic])
+        return len(found["partitions"])
+
+    async def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int) -> list[str]:
+        """Create the missing topics with their broker configurations; return their names."""
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                admin = await self._started_admin()
+                there = set(await admin.list_topics())
+                wanted = [
+                    NewTopic(name, partitions, self._replication, topic_configs=dict(settings))
+                    for name, settings in topics.items()
+                    if name not in there
+                ]
+                answer = await admin.create_topics(wanted) if wanted else None
+        made = _created(answer) if answer is not None else []
+        for name in made:
+            await self._settled(name)
+        return made
+
+    async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
+        """Committed offset (0 when none) and end offset by topic and partition."""
+        async with self._consumer() as consumer:
+            with _reported():
+                async with asyncio.timeout(REQUEST_S):
+                    ends = await self._ends(consumer, topics)
+                    admin = await self._started_admin()
+                    commits = await admin.list_consumer_group_offsets(group, partitions=list(ends))
+        result = {}
+        for place, end in ends.items():
+            offset = commits[place].offset if place in commits else 0
+            result[(place.topic, place.partition)] = (max(offset, 0), end)
+        return result
+
+    async def ping(self) -> None:
+        """Return when the broker answers."""
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                await (await self._started_admin()).list_topics()
+
+    async def close(self) -> None:
+        """Close the connections."""
+        producer, admin = self._producer, self._admin
+        self._producer = self._admin = None
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                if producer is not None:
+                    await producer.stop()
+                if admin is not None:
+                    await admin.close()
+
+    async def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                admin = await self._started_admin()
+                there = set(await admin.list_topics())
+                for topic in topics:
+                    if topic not in there:
+                        raise missing(topic)
+                found: list[dict[str, Any]] = await admin.describe_topics(list(topics))
+        return found
+
+    async def _settled(self, topic: str) -> None:
+        """Wait until a new topic has leaders, so that nobody finds it half made."""
+        async with asyncio.timeout(REQUEST_S):
+            while True:
+                try:
+                    [found] = await self._described([topic])
+                    if found["partitions"] and all(part["leader"] >= 0 for part in found["partitions"]):
+                        return
+                except Misconfigured:
+                    pass  # not known to this broker yet
+                await asyncio.sleep(0.1)
+
+    async def _ends(self, consumer: AIOKafkaConsumer, topics: Sequence[str]) -> dict[TopicPartition, int]:
+        found = await self._described(topics)
+        places = [TopicPartition(topic["topic"], part["partition"]) for topic in found for part in topic["partitions"]]
+        ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
+        return ends
+
+    async def _started_producer(self) -> AIOKafkaProducer:
+        async with self._starting:
+            if self._producer is None:
+                producer = AIOKafkaProducer(
+                    bootstrap_servers=self._servers,
+                    acks="all",
+                    enable_idempotence=True,
+                    max_request_size=MAX_RECORD,
+                    request_timeout_ms=int(REQUEST_S * 1000),
+                )
+                await _start(producer)
+                self._producer = producer
+            return self._producer
+
+    async def _started_admin(self) -> AIOKafkaAdminClient:
+        async with self._starting:
+            if self._admin is None:
+                admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=int(REQUEST_S * 1000))
+                try:
+                    await admin.start()
+                except BaseException:
+                    await admin.close()
+                    raise
+                self._admin = admin
+            return self._admin
+
+    @asynccontextmanager
+    async def _consumer(self) -> AsyncIterator[AIOKafkaConsumer]:
+        consumer = AIOKafkaConsumer(
+            bootstrap_servers=self._servers,
+            enable_auto_commit=False,
+            auto_offset_reset="earliest",
+            request_timeout_ms=int(REQUEST_S * 1000),
+        )
+        with _reported():
+            async with asyncio.timeout(REQUEST_S):
+                await _start(consumer)
+        try:
+            yield consumer
+        finally:
+            await consumer.stop()
+
+
+def missing(topic: str) -> Misconfigured:
+    """The error of a topic that was never created."""
+    return Misconfigured(f"The topic {topic} does not exist.", next_step="Run `earshot topics create`.")
+
+
+async def _start(client: Any) -> None:
+    """Start a client; close what it has opened when that fails."""
+    try:
+        await client.start()
+    except BaseException:
+        await client.stop()
+        raise
+
+
+async def _before(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+    """Whether any partition's position is before its end. Compaction leaves gaps, so positions are what counts."""
+    with _reported():
+        async with asyncio.timeout(REQUEST_S):
+            for place, end in ends.items():
+                if await consumer.position(place) < end:
+                    return True
+    return False
+
+
+def _record(message: Any) -> Record:
+    headers = tuple((name, value) for name, value in message.headers)
+    place = (message.partition, message.offset, message.timestamp)
+    return Record(message.topic, message.key, message.value, headers, *place)
+
+
+def _created(answer: Any) -> list[str]:
+    """The names that were made; a topic that somebody else has made meanwhile is no error."""
+    made = []
+    for name, code, *rest in answer.topic_errors:
+        error = for_code(code)
+        if code == 0:
+            made.append(name)
+        elif error in (InvalidConfigurationError, InvalidReplicationFactorError):
+            raise Misconfigured(f"Kafka refuses the topic {name}: {rest[0] if rest else error.__name__}.")
+        elif error is not TopicAlreadyExistsError:
+            raise Unavailable("broker", f"Kafka did not create the topic {name}: {error.__name__}.")
+    return made
+
+
+@contextmanager
+def _reported() -> Iterator[None]:
+    """Turn aiokafka's errors into those of the port."""
+    try:
+        yield
+    except MessageSizeTooLargeError as error:
+        raise LimitExceeded(f"The record is larger than Kafka takes: {error}.") from error
+    except UnknownTopicOrPartitionError as error:
+        raise Misconfigured(
+            f"The topic or partition does not exist: {error}.", next_step="Run `earshot topics create`."
+        ) from error
+    except (KafkaError, TimeoutError, OSError) as error:
+        cause = str(error) or type(error).__name__
+        raise Unavailable(
+            "broker", f"Kafka does not answer: {cause}.", next_step="Check EARSHOT_BROKER_URL and the broker."
+        ) from error
