@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
+from functools import partial
 from typing import Any
 
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
@@ -23,7 +24,6 @@ from earshot.kernel.codec import Record
 from earshot.kernel.errors import LimitExceeded, Misconfigured, Unavailable
 
 REQUEST_S = 15.0
-"""How long one request, its retries included, may take before the broker counts as unavailable."""
 MAX_RECORD = 1024 * 1024
 """Bytes of one request (``max.message.bytes`` of a broker is 1,048,588 by default)."""
 _POLL_MS = 500
@@ -34,12 +34,14 @@ class KafkaLog:
 
     Args:
         url: ``kafka://host:port[,host:port]``.
-        replication: replicas of a topic at creation; -1 takes the broker's default.
+        replication: replicas of a topic at creation.
+        request_s: how long one request, retries included, may take before the broker counts as unavailable.
     """
 
-    def __init__(self, url: str, replication: int = -1) -> None:
+    def __init__(self, url: str, replication: int = 1, request_s: float = REQUEST_S) -> None:
         self._servers = url.removeprefix("kafka://").rstrip("/").split(",")
         self._replication = replication
+        self._request_s = request_s
         self._producer: AIOKafkaProducer | None = None
         self._admin: AIOKafkaAdminClient | None = None
         self._starting = asyncio.Lock()
@@ -47,7 +49,7 @@ class KafkaLog:
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all in-sync replicas have every record."""
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 producer = await self._started_producer()
                 futures = [
                     await producer.send(
@@ -66,7 +68,7 @@ class KafkaLog:
         """Records in order of each partition; without ``follow``, up to the ends found at the start."""
         async with self._consumer() as consumer:
             with _reported():
-                async with asyncio.timeout(REQUEST_S):
+                async with asyncio.timeout(self._request_s):
                     ends = await self._ends(consumer, topics)
                     consumer.assign(list(ends))
                     for place, end in ends.items():
@@ -74,7 +76,7 @@ class KafkaLog:
                             consumer.seek(place, end)
                     if from_start:
                         await consumer.seek_to_beginning(*ends)
-            while follow or await _before(consumer, ends):
+            while follow or await self._before(consumer, ends):
                 with _reported():
                     found = await consumer.getmany(timeout_ms=_POLL_MS)
                 for place, messages in found.items():
@@ -90,7 +92,7 @@ class KafkaLog:
     async def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int) -> list[str]:
         """Create the missing topics with their broker configurations; return their names."""
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
                 there = set(await admin.list_topics())
                 wanted = [
@@ -108,10 +110,10 @@ class KafkaLog:
         """Committed offset (0 when none) and end offset by topic and partition."""
         async with self._consumer() as consumer:
             with _reported():
-                async with asyncio.timeout(REQUEST_S):
+                async with asyncio.timeout(self._request_s):
                     ends = await self._ends(consumer, topics)
                     admin = await self._started_admin()
-                    commits = await admin.list_consumer_group_offsets(group, partitions=list(ends))
+                    commits = await _patiently(partial(admin.list_consumer_group_offsets, group, partitions=list(ends)))
         result = {}
         for place, end in ends.items():
             offset = commits[place].offset if place in commits else 0
@@ -121,7 +123,7 @@ class KafkaLog:
     async def ping(self) -> None:
         """Return when the broker answers."""
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 await (await self._started_admin()).list_topics()
 
     async def close(self) -> None:
@@ -129,7 +131,7 @@ class KafkaLog:
         producer, admin = self._producer, self._admin
         self._producer = self._admin = None
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 if producer is not None:
                     await producer.stop()
                 if admin is not None:
@@ -137,7 +139,7 @@ class KafkaLog:
 
     async def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
                 there = set(await admin.list_topics())
                 for topic in topics:
@@ -148,7 +150,7 @@ class KafkaLog:
 
     async def _settled(self, topic: str) -> None:
         """Wait until a new topic has leaders, so that nobody finds it half made."""
-        async with asyncio.timeout(REQUEST_S):
+        async with asyncio.timeout(self._request_s):
             while True:
                 try:
                     [found] = await self._described([topic])
@@ -164,6 +166,15 @@ class KafkaLog:
         ends: dict[TopicPartition, int] = await consumer.end_offsets(places)
         return ends
 
+    async def _before(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
+        """Whether a position is before its end. Compaction leaves gaps, so positions are what counts."""
+        with _reported():
+            async with asyncio.timeout(self._request_s):
+                for place, end in ends.items():
+                    if await consumer.position(place) < end:
+                        return True
+        return False
+
     async def _started_producer(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
@@ -172,7 +183,7 @@ class KafkaLog:
                     acks="all",
                     enable_idempotence=True,
                     max_request_size=MAX_RECORD,
-                    request_timeout_ms=int(REQUEST_S * 1000),
+                    request_timeout_ms=int(self._request_s * 1000),
                 )
                 await _start(producer)
                 self._producer = producer
@@ -181,7 +192,9 @@ class KafkaLog:
     async def _started_admin(self) -> AIOKafkaAdminClient:
         async with self._starting:
             if self._admin is None:
-                admin = AIOKafkaAdminClient(bootstrap_servers=self._servers, request_timeout_ms=int(REQUEST_S * 1000))
+                admin = AIOKafkaAdminClient(
+                    bootstrap_servers=self._servers, request_timeout_ms=int(self._request_s * 1000)
+                )
                 try:
                     await admin.start()
                 except BaseException:
@@ -196,10 +209,10 @@ class KafkaLog:
             bootstrap_servers=self._servers,
             enable_auto_commit=False,
             auto_offset_reset="earliest",
-            request_timeout_ms=int(REQUEST_S * 1000),
+            request_timeout_ms=int(self._request_s * 1000),
         )
         with _reported():
-            async with asyncio.timeout(REQUEST_S):
+            async with asyncio.timeout(self._request_s):
                 await _start(consumer)
         try:
             yield consumer
@@ -221,14 +234,18 @@ async def _start(client: Any) -> None:
         raise
 
 
-async def _before(consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
-    """Whether any partition's position is before its end. Compaction leaves gaps, so positions are what counts."""
-    with _reported():
-        async with asyncio.timeout(REQUEST_S):
-            for place, end in ends.items():
-                if await consumer.position(place) < end:
-                    return True
-    return False
+async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Repeat what a broker refuses for a moment: the first question to a new cluster makes its group coordinator.
+
+    The caller sets the deadline.
+    """
+    while True:
+        try:
+            return await call()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(0.1)
 
 
 def _record(message: Any) -> Record:
