@@ -175,7 +175,7 @@ def _shown(cue: Cue) -> str:
 
 
 def _voice(cue: Cue) -> str:
-    name = " ".join(re.sub(r"[<>&\n\r]", " ", _CONTROL.sub(" ", cue.speaker or "")).split())
+    name = " ".join(re.sub(r"[<>&]|-{2,}", " ", _CONTROL.sub(" ", cue.speaker or "")).split())
     return f"<v {name}>" if name else ""
 
 
