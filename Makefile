@@ -62,8 +62,8 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version
 locks: # Resolve the dependencies again and pin them (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed: https://docs.astral.sh/uv/"; exit 1; }
 	$(COMPILE) --extra local --extra asr --extra otlp --extra postgres --extra dev -o requirements-dev.lock
-	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr -o requirements-local.lock
-	$(COMPILE) --constraint requirements-dev.lock -o requirements.lock
+	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr --extra otlp --extra postgres -o requirements-local.lock
+	$(COMPILE) --constraint requirements-dev.lock --extra otlp --extra postgres -o requirements.lock
 	$(COMPILE) --extra asr --extra embedding --extra diarization --extra otlp --extra postgres -o requirements-gpu.lock
 
 $(BIN)/python:
