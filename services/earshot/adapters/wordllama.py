@@ -1,0 +1,71 @@
+"""WordLlama: the embedding model whose weights are inside its package; no download, no GPU, no torch."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from earshot.kernel.errors import Misconfigured
+
+if TYPE_CHECKING:
+    import numpy as np
+
+MAX_CHARACTERS = 8000
+"""What is embedded of one text; the mean over more tokens than this no longer tells texts apart."""
+
+
+class WordLlamaEncoder:
+    """Token vectors taken from a language model, averaged: 256 dimensions, deterministic.
+
+    Raises:
+        Misconfigured: the package is not installed, or not whole.
+    """
+
+    model = "wordllama-l2"
+    dimensions = 256
+
+    def __init__(self) -> None:
+        self._inference = _load()
+
+    async def encode_passages(self, texts: Sequence[str]) -> list[list[float]]:
+        """One vector of unit length a text, whatever else is in the batch."""
+        return await asyncio.to_thread(self._encode, texts)
+
+    async def encode_query(self, text: str) -> list[float]:
+        """The vector of a question: made as a passage's is."""
+        return (await self.encode_passages([text]))[0]
+
+    def _encode(self, texts: Sequence[str]) -> list[list[float]]:
+        if not texts:
+            return []
+        # Batches are padded, which moves sums by a rounding error: one by one, a text has one vector for ever.
+        raw = self._inference.embed([text[:MAX_CHARACTERS] for text in texts], batch_size=1)
+        return [_unit(vector) for vector in raw]
+
+
+def _unit(vector: np.ndarray) -> list[float]:
+    """Scale to length 1; a text without any token gets the same vector every time."""
+    import numpy as np
+
+    length = float(np.linalg.norm(vector))
+    unit = vector / length if length > 0 else np.full(len(vector), len(vector) ** -0.5)
+    return [float(number) for number in unit]
+
+
+def _load() -> Any:
+    handlers = list(logging.getLogger().handlers)
+    try:
+        import wordllama
+
+        folder = Path(wordllama.__file__).parent
+        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+    except (ImportError, FileNotFoundError) as error:
+        raise Misconfigured(
+            f"The embedding model WordLlama cannot be loaded: {error}",
+            next_step="Install it with `pip install 'earshot[local]'`, or set EARSHOT_EMBEDDER__MODEL=bge-m3.",
+        ) from error
+    finally:
+        logging.getLogger().handlers[:] = handlers  # the package calls logging.basicConfig when imported
