@@ -1,1 +1,1 @@
-"""The transcriber: writes down what was said in a segment."""
+"""The transcriber: writes down what was said in each segment."""

@@ -1,0 +1,52 @@
+"""Wiring of the transcriber."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+
+from earshot.adapters import engine_process, engines, flac
+from earshot.adapters.wiring import Kit
+from earshot.kernel.events import SegmentCut
+from earshot.kernel.settings import load
+from earshot.kernel.stage import BatchPolicy, Delivery, Output, Stage, Stale
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS, LANES, RECORDINGS_PROGRESS
+from earshot.transcriber.retract import retract
+from earshot.transcriber.settings import TranscriberSettings
+from earshot.transcriber.transcribe import transcribe
+
+
+def create_stage(kit: Kit) -> Stage:
+    """The three lanes of ``audio.segments`` to ``audio.transcripts``."""
+    settings = load(TranscriberSettings)
+    recognizer = engines.recognizer(settings)
+
+    def work(batch: Sequence[Delivery[SegmentCut]]) -> AsyncIterator[Output]:
+        return transcribe(batch, kit.blobs, kit.catalog, recognizer, flac.digest)
+
+    def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
+        return retract(stale, kit.blobs, kit.catalog, recognizer)
+
+    return Stage(
+        name="transcriber",
+        sources=tuple(LANES.values()),
+        sinks=(AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS),
+        work=work,
+        undo=undo,
+        batch=_batch(settings),
+        costly=True,
+        deadline_s=_deadline(settings),
+        resources=lambda: recognizer,
+    )
+
+
+def _batch(settings: TranscriberSettings) -> BatchPolicy:
+    """As the settings say; by itself one segment at a time on a CPU, which gains nothing from more."""
+    most = settings.max_events or (16 if engines.device(settings) == "cuda" else 1)
+    return BatchPolicy(most, settings.max_audio_s, settings.max_age_s if most > 1 else 0.0)
+
+
+def _deadline(settings: TranscriberSettings) -> float:
+    """The engine's own deadlines come first: to start again after a crash, and for the largest batch."""
+    largest_s = settings.max_audio_s + flac.MAX_SECONDS
+    work_s = engine_process.deadline(largest_s, settings.deadline_factor)
+    return engine_process.START_DEADLINE_S + work_s + 30.0

@@ -1,0 +1,107 @@
+"""What was said in a segment, written down."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import replace
+
+import structlog
+from opentelemetry import trace
+
+from earshot.kernel import telemetry
+from earshot.kernel.errors import BlobMismatch, LimitExceeded
+from earshot.kernel.events import SegmentCut, SegmentTranscribed
+from earshot.kernel.ports import BlobStore, Clip, Recognized, Recognizer, StoredSegment, Transcripts
+from earshot.kernel.stage import Delivery, Output, emit, progress
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS
+from earshot.transcriber import cache
+
+MAX_BYTES = 8 * 1024 * 1024  # four times a minute of uncompressed samples: no segment is that large
+Digest = Callable[[bytes], str]
+"""Hex SHA-256 of the samples in a FLAC file. Raises ``NotAudio``, ``BlobMismatch``, ``LimitExceeded``."""
+
+
+async def transcribe(
+    batch: Sequence[Delivery[SegmentCut]],
+    blobs: BlobStore,
+    transcripts: Transcripts,
+    recognizer: Recognizer,
+    digest: Digest,
+) -> AsyncIterator[Output]:
+    """Publish what was said in each segment. What the cache does not know goes to the engine as one batch.
+
+    Every transcript is in the catalog before its event leaves. A text without a word is a result like any other.
+
+    Raises:
+        BlobMissing, BlobMismatch, ForeignUri, LimitExceeded, NotAudio, EngineRejected: of one of the segments.
+        Unavailable, UnitCrashed: of a store, or of the engine.
+    """
+    keys = [cache.cache_key(delivery.event, recognizer) for delivery in batch]
+    clips = [await _clip(delivery.event, blobs, digest) for delivery in batch]
+    found = [await cache.load(blobs, key, clip.start_ms) for key, clip in zip(keys, clips, strict=True)]
+    _count(found)
+    missing = {key: clip for key, clip, hit in zip(keys, clips, found, strict=True) if hit is None}
+    made = await _recognize(missing, blobs, recognizer)
+    heard = [hit or _placed(*made[key], clip) for key, clip, hit in zip(keys, clips, found, strict=True)]
+    events = [_event(delivery.event, result) for delivery, result in zip(batch, heard, strict=True)]
+    await transcripts.store([StoredSegment(event, key) for event, key in zip(events, keys, strict=True)])
+    for delivery, event in zip(batch, events, strict=True):
+        yield emit(AUDIO_TRANSCRIPTS, event, delivery)
+        yield progress("transcriber", delivery)
+
+
+async def _clip(segment: SegmentCut, blobs: BlobStore, digest: Digest) -> Clip:
+    """A segment's audio, once it is sure to be what was announced."""
+    key = blobs.key(segment.tenant, segment.uri)
+    if (size := await blobs.size(key)) > MAX_BYTES:
+        raise LimitExceeded(f"The segment at {segment.uri} has {size} bytes; no segment has more than {MAX_BYTES}.")
+    flac = await blobs.get(key)
+    if (found := await asyncio.to_thread(digest, flac)) != segment.sha256.lower():
+        raise BlobMismatch(f"The samples at {segment.uri} have the hash {found}, announced was {segment.sha256}.")
+    return Clip(flac, segment.start_ms, segment.end_ms, segment.language)
+
+
+async def _recognize(
+    missing: dict[str, Clip], blobs: BlobStore, recognizer: Recognizer
+) -> dict[str, tuple[Recognized, Clip]]:
+    """What the engine heard in each clip, by cache key, with the clip it heard; stored in the cache."""
+    if not missing:
+        return {}
+    with telemetry.span("recognize", clips=len(missing), engine=recognizer.engine.name):
+        heard = await recognizer.recognize(list(missing.values()))
+    return {
+        key: (await cache.save(blobs, key, result, clip.start_ms), clip)
+        for (key, clip), result in zip(missing.items(), heard, strict=True)
+    }
+
+
+def _placed(heard: Recognized, where: Clip, clip: Clip) -> Recognized:
+    """What was heard in one clip as heard in another with the same samples."""
+    by_ms = clip.start_ms - where.start_ms
+    return replace(heard, words=cache.shifted(heard.words, by_ms)) if by_ms else heard
+
+
+def _event(segment: SegmentCut, heard: Recognized) -> SegmentTranscribed:
+    return SegmentTranscribed(
+        tenant=segment.tenant,
+        recording_id=segment.recording_id,
+        revision=segment.revision,
+        index=segment.index,
+        start_ms=segment.start_ms,
+        end_ms=segment.end_ms,
+        text=heard.text,
+        words=heard.words,
+        language=heard.language,
+        speaker=None,
+        engine=heard.engine,
+        collection=segment.collection,
+        recorded_at=segment.recorded_at,
+    )
+
+
+def _count(found: Sequence[Recognized | None]) -> None:
+    """Say how many transcripts were there already: on the current span, and in the log."""
+    hits = sum(hit is not None for hit in found)
+    trace.get_current_span().set_attribute("earshot.cache_hit", hits)
+    structlog.get_logger().debug("looked into the transcript cache", hits=hits, misses=len(found) - hits)
