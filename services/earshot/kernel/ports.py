@@ -91,10 +91,14 @@ class CutSegment:
 
 @dataclass(frozen=True)
 class CutEnd:
-    """The end of a recording: its duration, and how many segments had speech."""
+    """The end of a recording: its duration, and how many segments had speech.
+
+    ``damage`` says what of the file did not decode, as a clause for a person; empty when everything did.
+    """
 
     duration_ms: int
     segments: int
+    damage: str = ""
 
 
 class Decoder(Protocol):
@@ -536,6 +540,19 @@ class Upkeep(Protocol):
 
     async def prune(self, before: datetime) -> int:
         """Forget heartbeats, spans, attempts and expired leases older than that; return how many rows went."""
+
+    async def in_use(self, tenant: str, keys: Sequence[str]) -> set[str]:
+        """Which of these blobs belong to a recording that is not erased: below its folder, or as its source."""
+
+
+class Erasures(Protocol):
+    """What the eraser needs of an erased recording until its last blob is gone. Raises ``Unavailable``."""
+
+    async def source_left(self, tenant: str, recording_id: str) -> str | None:
+        """The blob key of an erased recording's source, unless another recording that lives has the same."""
+
+    async def source_gone(self, tenant: str, recording_id: str) -> None:
+        """Forget where the source of an erased recording was."""
 
 
 @dataclass(frozen=True)

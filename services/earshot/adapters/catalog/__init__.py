@@ -9,6 +9,7 @@ import sqlalchemy as sa
 
 from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
 from earshot.adapters.catalog.engine import Database
+from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
 from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.outbox import OutboxPart
@@ -32,6 +33,7 @@ class Catalog(
     HeartbeatsPart,
     SpansPart,
     UpkeepPart,
+    ErasuresPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
+from earshot.adapters.catalog.base import Part
 
 _BLANK = {
     "state": "erased",
     "title": "",
     "collection": "",
-    "source_key": None,
     "uri": "",
     "sha256": "",
     "same_as": None,
@@ -26,7 +26,8 @@ _BLANK = {
 def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) -> None:
     """Leave a tombstone: tenant, id, revision, state.
 
-    Transcripts lose their text at once; their keys stay until the eraser has deleted what they point at.
+    Transcripts lose their text at once; where the source and the cached transcripts lie stays known until the eraser
+    has deleted them.
     """
     mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
     connection.execute(sa.update(t.recordings).where(mine).values(_BLANK))
@@ -35,3 +36,26 @@ def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) 
     segment = t.transcript_segments.c
     blank = sa.update(t.transcript_segments).where(segment.tenant == tenant, segment.recording_id == recording_id)
     connection.execute(blank.values(body=""))
+
+
+class ErasuresPart(Part):
+    """What the eraser needs until the last blob is gone."""
+
+    async def source_left(self, tenant: str, recording_id: str) -> str | None:
+        """The blob key of an erased recording's source, unless another recording that lives has the same."""
+        c, others = t.recordings.c, t.recordings.alias()
+        lives = sa.exists().where(
+            others.c.tenant == c.tenant, others.c.source_key == c.source_key, others.c.state != "erased"
+        )
+        query = sa.select(c.source_key).where(_erased(tenant, recording_id), sa.not_(lives))
+        return await self._db.read(lambda connection: connection.scalar(query))
+
+    async def source_gone(self, tenant: str, recording_id: str) -> None:
+        """Forget where the source of an erased recording was."""
+        update = sa.update(t.recordings).where(_erased(tenant, recording_id)).values(source_key=None)
+        await self._db.write(lambda connection: connection.execute(update).close())
+
+
+def _erased(tenant: str, recording_id: str) -> sa.ColumnElement[bool]:
+    c = t.recordings.c
+    return sa.and_(c.tenant == tenant, c.id == recording_id, c.state == "erased")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -16,7 +17,7 @@ from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import forget_recording
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import find_job, job_of, recording_of
-from earshot.kernel.errors import Permanent, UnknownRecording
+from earshot.kernel.errors import BlobMismatch, BlobMissing, Permanent, UnknownRecording
 from earshot.kernel.events import AudioUploaded, RecordingErased
 from earshot.kernel.ports import Accepted, Job, NewRecording, Recording
 from earshot.kernel.topics import RECORDINGS_ERASED
@@ -50,6 +51,9 @@ class RecordingsPart(Part):
     def _same_or_new(self, connection: sa.Connection, new: NewRecording) -> Accepted:
         same_as = content_of(new.segments) if new.segments is not None else new.upload.sha256
         row = _same(connection, new.upload, same_as)
+        if row is not None and _source_is_bad(connection, row):
+            _set_recording(connection, row.tenant, row.id, same_as=None)
+            row = None
         if row is None:
             row = _insert_recording(connection, new.upload.model_copy(update={"revision": 1}), new.source_key, same_as)
             if new.segments is not None:
@@ -64,7 +68,13 @@ class RecordingsPart(Part):
         return Accepted(job_of(connection, _must_find(connection, row.tenant, row.id)), created=True)
 
     async def adopt(self, upload: AudioUploaded, source_key: str, trace: Mapping[str, str]) -> None:
-        """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing."""
+        """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing.
+
+        Raises:
+            Permanent: code ``bad_recording_id``: not a UUID as it is usually written.
+        """
+        if not _is_uuid(upload.recording_id):
+            raise Permanent("The recording id is not a UUID in lower case with hyphens.", code="bad_recording_id")
 
         def work(connection: sa.Connection) -> None:
             _know(connection, upload.tenant, upload.collection)
@@ -201,6 +211,12 @@ def _same(connection: sa.Connection, upload: AudioUploaded, same_as: str) -> sa.
     return connection.execute(sa.select(t.recordings).where(mine).with_for_update()).first()
 
 
+def _source_is_bad(connection: sa.Connection, row: sa.Row[Any]) -> bool:
+    """Whether the last attempt found its blob missing or changed: new bytes need a recording of their own."""
+    job = _must_find(connection, row.tenant, row.id)
+    return job.state == "failed" and json.loads(job.error)["code"] in (BlobMissing.code, BlobMismatch.code)
+
+
 def _described(upload: AudioUploaded) -> dict[str, Any]:
     """What a person says about a recording: a later upload of the same audio says it anew."""
     return {
@@ -267,6 +283,13 @@ def _lock(connection: sa.Connection, tenant: str, either_id: str) -> tuple[sa.Ro
     if recording is None or recording.state == "erased":
         raise _unknown()
     return recording, _must_find(connection, tenant, either_id)
+
+
+def _is_uuid(text: str) -> bool:
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
 
 
 def _unknown() -> UnknownRecording:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import asyncio
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.attempt_rows import store_segments
-from earshot.adapters.catalog.base import Part, lock_recordings
+from earshot.adapters.catalog.base import Part, chunks, lock_recordings
 from earshot.adapters.catalog.rows import cancelled_revisions
 from earshot.kernel.events import SegmentTranscribed
 from earshot.kernel.gate import Standing, Verdict, judge, visible
@@ -53,34 +54,37 @@ class TranscriptsPart(Part):
 
     async def transcript(self, tenant: str, recording_id: str) -> list[SegmentTranscribed]:
         """For every index the visible segment with the highest revision, in order of index."""
+        return await self._visible(tenant, recording_id, sa.true())
+
+    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
+        """As :meth:`transcript`, for these indexes alone; at most ``CHUNK`` of them are looked for at once."""
+        found: list[SegmentTranscribed] = []
+        for some in chunks(sorted(set(indexes))):
+            found += await self._visible(tenant, recording_id, t.transcript_segments.c.segment.in_(some))
+        return found
+
+    async def _visible(self, tenant: str, recording_id: str, which: sa.ColumnElement[bool]) -> list[SegmentTranscribed]:
+        c = t.transcript_segments.c
+        mine = sa.and_(_of(tenant, recording_id), which)
 
         def work(connection: sa.Connection) -> list[str]:
-            mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
-            row = connection.execute(sa.select(t.recordings).where(mine)).first()
-            if row is None or row.state == "erased":
-                return []
-            c = t.transcript_segments.c
-            kept = [
-                revision
-                for revision in connection.scalars(sa.select(c.revision).where(_of(tenant, recording_id)).distinct())
-                if visible(standing_of(row), revision)
-            ]
-            kept = sorted(set(kept) - cancelled_revisions(connection, tenant, recording_id))
+            shown = _shown(connection, tenant, recording_id)
             best = (
                 sa.select(c.segment, sa.func.max(c.revision).label("revision"))
-                .where(_of(tenant, recording_id), c.revision.in_(kept))
+                .where(mine, c.revision.in_(shown))
                 .group_by(c.segment)
                 .subquery()
             )
             query = (
                 sa.select(c.body)
                 .join(best, sa.and_(c.segment == best.c.segment, c.revision == best.c.revision))
-                .where(_of(tenant, recording_id), c.body != "")
+                .where(mine, c.body != "")
                 .order_by(c.segment)
             )
-            return list(connection.scalars(query))
+            return list(connection.scalars(query)) if shown else []
 
-        return [SegmentTranscribed.model_validate_json(body) for body in await self._db.read(work)]
+        bodies = await self._db.read(work)
+        return await asyncio.to_thread(lambda: [SegmentTranscribed.model_validate_json(body) for body in bodies])
 
     async def forget(
         self, tenant: str, recording_id: str, *, revision: int | None = None, up_to: int | None = None
@@ -107,6 +111,18 @@ _GONE = (Verdict.ERASED, Verdict.CANCELLED)
 def standing_of(row: sa.Row[Any]) -> Standing:
     """Where a row of ``recordings`` stands."""
     return Standing(row.state, row.revision, row.visible_from)
+
+
+def _shown(connection: sa.Connection, tenant: str, recording_id: str) -> list[int]:
+    """The revisions of a recording that may be shown."""
+    mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
+    row = connection.execute(sa.select(t.recordings).where(mine)).first()
+    if row is None:
+        return []
+    c = t.transcript_segments.c
+    revisions = connection.scalars(sa.select(c.revision).where(_of(tenant, recording_id)).distinct())
+    seen = {revision for revision in revisions if visible(standing_of(row), revision)}
+    return sorted(seen - cancelled_revisions(connection, tenant, recording_id))
 
 
 def _of(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
-from earshot.adapters.catalog.base import Part
+from earshot.adapters.catalog.base import Part, chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.kernel.ports import CollectionSettings
 
@@ -63,6 +64,22 @@ class UpkeepPart(Part):
             gone += await self._prune(table, old)
         return gone
 
+    async def in_use(self, tenant: str, keys: Sequence[str]) -> set[str]:
+        """Which of these blobs belong to a recording that is not erased: below its folder, or as its source."""
+        c = t.recordings.c
+        mine = sa.and_(c.tenant == tenant, c.state != "erased")
+
+        def work(connection: sa.Connection) -> set[str]:
+            found: set[str] = set()
+            for some in chunks(list(keys)):
+                by_id = sa.select(c.id).where(mine, c.id.in_({_folder(key) for key in some}))
+                living = set(connection.scalars(by_id))
+                found |= {key for key in some if _folder(key) in living}
+                found |= set(connection.scalars(sa.select(c.source_key).where(mine, c.source_key.in_(some))))
+            return found
+
+        return await self._db.read(work)
+
     async def _prune(self, table: sa.Table, old: sa.ColumnElement[bool]) -> int:
         key = list(table.primary_key.columns)
         some = sa.select(*key).where(old).limit(PRUNE_AT_ONCE)
@@ -71,6 +88,12 @@ class UpkeepPart(Part):
         while count := await self._db.write(lambda connection: connection.execute(statement).rowcount):
             gone += count
         return gone
+
+
+def _folder(key: str) -> str:
+    """The recording's id in ``tenant/recordings/<id>/…``; empty elsewhere."""
+    parts = key.split("/")
+    return parts[2] if len(parts) > 3 and parts[1] == "recordings" else ""
 
 
 def _settings(row: sa.Row[tuple[object, ...]]) -> CollectionSettings:
