@@ -10,10 +10,10 @@ from typing import Any
 import faust
 import structlog
 from aiokafka.errors import (
-    AuthorizationError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
+    TopicAuthorizationFailedError,
 )
 
 from earshot.kernel.codec import Record
@@ -88,7 +88,7 @@ def _taken(app: faust.App, event: Any) -> tuple[Record, Callable[[], object], Ca
     return record, event.ack, lambda: bool(generation == app.consumer_generation_id)
 
 
-async def _wake_putters(app: faust.App, **_: Any) -> None:
+async def _wake_putters(app: faust.App, *_args: Any, **_more: Any) -> None:
     """Free whoever waits for room in a queue that a rebalance has emptied.
 
     Faust clears its queues without waking them: the conductor would wait for room in an empty queue for ever, and the
@@ -134,7 +134,7 @@ def refusal(topic: str, error: Exception) -> Exception:
             next_step="Raise max.message.bytes of the topic, or send less in one event.",
             code="output_too_large",
         )
-    if isinstance(error, AuthorizationError):
+    if isinstance(error, TopicAuthorizationFailedError):
         return Misconfigured(f"The broker does not let us write to {topic}: {type(error).__name__}.")
     if isinstance(error, (KafkaError, OSError, TimeoutError)):
         return Unavailable("broker", f"A record for {topic} was not accepted: {type(error).__name__}: {error}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import aclosing
 from typing import Protocol, cast
 
@@ -24,13 +24,6 @@ class Producer(Protocol):
 
         Both may raise ``Permanent`` (refused for good), ``Unavailable`` or ``Misconfigured``.
         """
-
-
-class Closable(AsyncIterator[Output], Protocol):
-    """Verbs are async generators: they can be closed when one of their outputs is refused."""
-
-    async def aclose(self) -> None:
-        """Stop the verb where it is."""
 
 
 class Sender:
@@ -75,7 +68,7 @@ class Sender:
         """
         waiting: deque[asyncio.Future[None]] = deque()
         number = 0
-        async with aclosing(cast("Closable", outputs)) as stream:
+        async with aclosing(cast("AsyncGenerator[Output, None]", outputs)) as stream:
             async for output in stream:
                 self._vitals.moved()
                 seen()
