@@ -65,7 +65,7 @@ class ObstoreBlobs:
         if base != self._base + "/" or not key.startswith(f"{tenant}/") or not _valid(key):
             raise ForeignUri(
                 f"{uri[:200]!r} does not lie in the folder of tenant {tenant!r} in this blob store.",
-                next_step=f"Put the audio below {_shown(self._base)}/{tenant}/, names of letters, digits and ._=- only.",
+                next_step=f"Put the audio below {_shown(self._base)}/{tenant}/; in names only A-Za-z0-9._=-",
             )
         return key
 

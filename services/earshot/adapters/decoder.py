@@ -1,0 +1,100 @@
+"""Decoding and cutting in a process of its own, one for each file: hostile input ends with it."""
+
+from __future__ import annotations
+
+import asyncio
+import shutil
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from earshot.adapters.isolated import CPU_LIMIT, DEADLINE, MEMORY_LIMIT, Isolated, Limits
+from earshot.kernel.errors import BlobMissing, LimitExceeded, UnitCrashed
+from earshot.kernel.ports import CutEnd, CutSegment, Probe
+
+TARGET = "earshot.adapters.decode_child:DecodeChild"
+SILENCE_LIMIT_S = 120.0  # the child speaks every 5 s; one that does not hangs
+# Measured: decoding with speech detection takes about 1 CPU second a minute of speech. Silence packs into 55 bytes of
+# FLAC a second; a CPU second for each 2,000 bytes leaves such a file more than twice what it needs.
+CPU_BASE_S, BYTES_PER_CPU_S, DURATION_PER_CPU_S = 60, 2000, 4
+
+
+@dataclass(frozen=True)
+class DecoderLimits:
+    """What one file may cost.
+
+    Attributes:
+        max_bytes: of the file.
+        max_duration_s: of what it decodes to.
+        memory_bytes: of the process.
+        probe_deadline_s: for opening a file and decoding its first samples.
+        parallel: processes at once.
+    """
+
+    max_bytes: int = 8 * 2**30
+    max_duration_s: float = 24 * 3600
+    memory_bytes: int = 768 * 2**20
+    probe_deadline_s: float = 30.0
+    parallel: int = 2
+
+    def cpu_s(self, size: int) -> int:
+        """CPU seconds for a file of so many bytes: in proportion, and never more than the longest recording needs."""
+        return CPU_BASE_S + int(min(size / BYTES_PER_CPU_S, self.max_duration_s / DURATION_PER_CPU_S))
+
+
+class IsolatedDecoder:
+    """A :class:`~earshot.kernel.ports.Decoder` on PyAV, and the ``ffmpeg`` binary for what PyAV refuses.
+
+    Args:
+        limits: of each file.
+        ffmpeg: path of the binary; ``None``: the one on PATH, if there is one; empty: none.
+    """
+
+    def __init__(self, limits: DecoderLimits | None = None, *, ffmpeg: str | None = None) -> None:
+        self._limits = limits or DecoderLimits()
+        self._ffmpeg = (shutil.which("ffmpeg") or "") if ffmpeg is None else ffmpeg
+        self._slots = asyncio.Semaphore(self._limits.parallel)
+
+    async def probe(self, path: Path) -> Probe:
+        """Decode the beginning to find out what it is. Raises ``NotAudio``, ``LimitExceeded``, ``UnitCrashed``."""
+        async with self._child(path, CPU_LIMIT, MEMORY_LIMIT, DEADLINE) as child:
+            found = await child.call("probe", str(path), deadline_s=self._limits.probe_deadline_s)
+        return Probe(**found)
+
+    async def cut(self, path: Path) -> AsyncIterator[CutSegment | CutEnd]:
+        """Decode as a stream and yield segments as they are cut, then one ``CutEnd``.
+
+        Raises:
+            NotAudio: nothing decodes.
+            LimitExceeded: longer than allowed, or the decoder ran out of its limits.
+            UnitCrashed: the decoder died or hung.
+        """
+        async with self._child(path, CPU_LIMIT, MEMORY_LIMIT) as child:
+            async for item in child.stream("cut", str(path), deadline_s=SILENCE_LIMIT_S):
+                if "flac" in item:
+                    yield CutSegment(**item)
+                elif "segments" in item:
+                    yield CutEnd(**item)
+
+    @asynccontextmanager
+    async def _child(self, path: Path, *reasons: str) -> AsyncIterator[Isolated]:
+        """A process for one file, within limits for its size; a crash for one of the reasons is the file's fault."""
+        limits = self._limits
+        try:
+            size = (await asyncio.to_thread(path.stat)).st_size
+        except FileNotFoundError:
+            raise BlobMissing(f"There is no file at {path}.") from None
+        child = Isolated(
+            TARGET, limits.max_bytes, limits.max_duration_s, self._ffmpeg,
+            name="decoder", limits=Limits(limits.memory_bytes, limits.cpu_s(size)),
+        )  # fmt: skip
+        async with self._slots:
+            try:
+                yield child
+            except UnitCrashed as crash:
+                if crash.code in reasons:
+                    raise LimitExceeded(crash.detail, next_step="Convert it to FLAC or WAV and try again.") from crash
+                raise
+            finally:
+                await child.close()
