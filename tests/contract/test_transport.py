@@ -128,7 +128,7 @@ async def test_an_unacknowledged_record_is_never_passed_and_comes_again(rig: Rig
 
 
 async def test_stopping_commits_what_is_acknowledged(rig: Rig) -> None:
-    worker = await rig.start(broker_commit_interval=3600)
+    worker = await rig.start(broker_commit_interval=3600, stream_wait_empty="false")
     await rig.publish(b"a", b"b")
     await rig.copied(b"a", b"b")
     await rig.stop(worker, signal.SIGTERM)
@@ -143,10 +143,10 @@ async def test_a_rebalance_commits_what_is_acknowledged(kafka_url: str) -> None:
     try:
         await rig.publish(b"a", b"b")
         await rig.publish(b"c", partition=1)
-        await rig.start(broker_commit_interval=3600)
+        await rig.start(broker_commit_interval=3600, stream_wait_empty="false")
         await rig.copied(b"a", b"b")
         await rig.copied(b"c", partition=1)
-        await rig.start(broker_commit_interval=3600)
+        await rig.start(broker_commit_interval=3600, stream_wait_empty="false")
         await rig.commits(2)
         await rig.commits(1, partition=1)
         await rig.publish(b"d")
