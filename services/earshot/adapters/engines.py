@@ -61,7 +61,7 @@ def choose(settings: EngineSettings) -> Plan:
     try:
         folder = models.pull(model, settings=settings)
     except EarshotError as error:
-        return _fallback(f"faster-whisper has no model at hand: run `earshot models pull {model}`. {error}")
+        return _fallback(f"faster-whisper has no model at hand. {error}")
     return _faster_whisper(settings, model, folder, where)
 
 

@@ -8,9 +8,11 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import structlog
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
@@ -108,6 +110,8 @@ def pull(name: str, progress: Progress | None = None, settings: ModelSettings | 
     settings = settings or load(ModelSettings)
     if (found := path(name, settings)) is not None:
         return found
+    if find_spec("huggingface_hub") is None:
+        raise Unavailable("engine", "Speech engines are not installed.", next_step="pip install 'earshot[asr]'")
     endpoint = hub(settings)
     if endpoint is None:
         raise Unavailable(
@@ -118,7 +122,7 @@ def pull(name: str, progress: Progress | None = None, settings: ModelSettings | 
     if not answers(endpoint):
         raise Unavailable(
             "engine",
-            f"The model hub {endpoint} does not answer within {HUB_TIMEOUT_S:g} s.",
+            f"The model hub {endpoint} does not answer.",
             next_step=f"Run {_command(name)} where it does, or name a folder that has it in "
             "EARSHOT_TRANSCRIBER__MODEL_DIR.",
         )
@@ -162,6 +166,7 @@ def _download(name: str, endpoint: str, model_dir: Path | None, progress: Progre
     from huggingface_hub import errors, snapshot_download
 
     repository = _repository(name)
+    structlog.get_logger().info("downloading a model", repository=repository, hub=endpoint)
     try:
         folder = snapshot_download(
             repository,
@@ -208,6 +213,8 @@ def _progress_bar(progress: Progress | None) -> Any:
 
 def _cached(repository: str) -> Path | None:
     """The newest whole snapshot in the Hugging Face cache."""
+    if find_spec("huggingface_hub") is None:
+        return None
     from huggingface_hub import errors, snapshot_download
 
     try:

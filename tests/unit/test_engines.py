@@ -1,0 +1,156 @@
+"""Which engine is chosen and why, and that the fallback hears exactly what the bare engine hears."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from earshot.adapters import engine_process, engines, flac, models
+from earshot.adapters.engines import EngineSettings, choose
+from earshot.adapters.faster_whisper import words_of
+from earshot.adapters.pocketsphinx import PocketSphinx, _word
+from earshot.adapters.simulated import Simulated
+from earshot.kernel.errors import LimitExceeded, Misconfigured, NotAudio
+from earshot.kernel.ports import Clip
+from tests.audio import RATE, silence
+from tests.fakes_speech import clip, encoded, in_order, sentence, sha256, tone
+
+SENTENCES = ("0880", "0930", "0890")
+CLIP = Clip(b"", 5000, 9000)
+times = st.floats(-1, 10, allow_nan=False)
+
+
+def settings(**fields) -> EngineSettings:
+    return EngineSettings(**({"hub": "off"} | fields), _env_file=None)
+
+
+@pytest.fixture(scope="module")
+def fallback() -> PocketSphinx:
+    return PocketSphinx("as asked")
+
+
+def bare(samples) -> str:
+    """What pocketsphinx alone says: its documented loop, a decoder that has heard nothing before."""
+    from pocketsphinx import Decoder
+
+    decoder = Decoder(samprate=16000, loglevel="FATAL")
+    decoder.start_utt()
+    decoder.process_raw(samples.tobytes(), full_utt=True)
+    decoder.end_utt()
+    return decoder.hyp().hypstr
+
+
+def test_the_fallback_hears_what_the_bare_engine_hears_in_any_order(fallback):
+    """One decoder serves all clips; nothing of one may be left when the next is heard."""
+    alone = [bare(sentence(name)) for name in SENTENCES]
+    clips = [clip(sentence(name)) for name in SENTENCES]
+    assert [heard.text for heard in fallback.recognize(clips)] == alone
+    assert [heard.text for heard in reversed(fallback.recognize(clips[::-1]))] == alone
+
+
+@pytest.mark.parametrize(("language", "known"), [("", True), ("en", True), ("en-GB", True), ("de", False)])
+def test_speech_declared_in_a_language_the_fallback_does_not_know_says_so(fallback, language, known):
+    (heard,) = fallback.recognize([clip(sentence("0880")[:RATE], language=language)])
+    assert heard.engine.degraded
+    assert ("English only" not in heard.engine.reason) == known
+    assert heard.engine.reason.endswith("as asked")
+    assert heard.language == ("en" if known else language)
+
+
+def test_the_fallback_is_named_with_a_digest_of_its_weights(fallback):
+    assert (fallback.engine.name, fallback.engine.model, fallback.engine.device) == ("pocketsphinx", "en-us", "cpu")
+    assert len(fallback.engine.digest) == 64
+
+
+@pytest.mark.parametrize("samples", [1, 100, 1000])
+def test_a_moment_without_speech_is_an_empty_text(fallback, samples):
+    assert fallback.recognize([clip(silence(1)[:samples])])[0].words == []
+
+
+@pytest.mark.parametrize("word", ["<s>", "</s>", "<sil>", "[NOISE]", "[SPEECH]", "++BREATH++"])
+def test_what_is_no_word_is_left_out(word):
+    assert _word(SimpleNamespace(word=word), CLIP) is None
+
+
+@given(times, times, st.floats(0, 1.5))
+def test_a_word_of_the_fallback_lies_inside_its_clip(start, length, probability):
+    first = max(int(start * 100), 0)
+    segment = SimpleNamespace(
+        word="read(2)", start_frame=first, end_frame=first + max(int(length * 100), 0), prob=probability
+    )
+    word = _word(segment, CLIP)
+    assert word.text == "read"
+    assert in_order([word], CLIP.start_ms, CLIP.end_ms)
+    assert 0 <= word.confidence <= 1
+
+
+@given(st.lists(st.tuples(st.sampled_from([" word", "", " "]), times, times, st.floats(-0.5, 1.5))))
+def test_words_of_faster_whisper_lie_in_order_inside_their_clip(heard):
+    words = [SimpleNamespace(word=w, start=s, end=e, probability=p) for w, s, e, p in heard]
+    found = words_of([SimpleNamespace(words=words), SimpleNamespace(words=None)], CLIP)
+    assert in_order(found, CLIP.start_ms, CLIP.end_ms)
+    assert len(found) == sum(1 for w, *_ in heard if w.strip())
+    assert all(word.text == "word" and 0 <= word.confidence <= 1 for word in found)
+
+
+@pytest.mark.parametrize("engine", ["auto", "faster-whisper"])
+def test_without_a_model_the_fallback_says_why_and_how_to_get_the_real_one(engine, tmp_path):
+    plan = choose(settings(engine=engine, model_dir=tmp_path))
+    assert plan.target.endswith(":PocketSphinx")
+    reason = plan.arguments["reason"]
+    assert "faster-whisper has no model at hand" in reason
+    assert "`earshot models pull base`" in reason
+    assert "Traceback" not in reason
+    assert "\n" not in reason
+
+
+def test_a_model_at_hand_is_used_with_what_suits_the_device(tmp_path):
+    for name in models._NEEDED:
+        (tmp_path / "base").mkdir(exist_ok=True)
+        (tmp_path / "base" / name).write_bytes(b"{}")
+    plan = choose(settings(model_dir=tmp_path, device="cpu"))
+    assert plan.target.endswith(":FasterWhisper")
+    assert plan.arguments == {
+        "model": "base",
+        "folder": str(tmp_path / "base"),
+        "device": "cpu",
+        "compute_type": "int8",
+        "cpu_threads": 0,
+    }
+    turbo = choose(settings(model_dir=tmp_path, device="cuda", model=str(tmp_path / "base")))
+    assert turbo.arguments["compute_type"] == "float16"
+
+
+async def test_a_model_that_cannot_be_loaded_stops_the_worker_with_the_next_step(tmp_path):
+    for name in models._NEEDED:
+        (tmp_path / name).write_bytes(b"{}")
+    with pytest.raises(Misconfigured, match=r"cannot load.*EARSHOT_TRANSCRIBER__"):
+        async with engines.recognizer(settings(model_dir=tmp_path, device="cpu")):
+            pass
+
+
+def test_the_simulated_engine_says_that_its_words_are_made_up():
+    engine = Simulated(0.0)
+    one, same, other = engine.recognize([clip(tone()), clip(tone(), 1000), clip(tone(hertz=500))])
+    assert one.text == same.text != other.text
+    assert one.engine.degraded
+    assert "Nothing was recognised" in one.engine.reason
+    assert in_order(same.words, 1000, 2000)
+
+
+def test_a_call_may_take_longer_the_more_audio_it_has():
+    assert engine_process.deadline(60, 5.0) == engine_process.BASE_DEADLINE_S + 300
+
+
+def test_the_digest_is_of_the_samples():
+    assert flac.digest(encoded(tone())) == sha256(tone())
+
+
+def test_a_segment_that_never_ends_is_refused():
+    with pytest.raises(LimitExceeded):
+        flac.samples(encoded(silence(flac.MAX_SECONDS + 1)))
+    with pytest.raises(NotAudio):
+        flac.samples(encoded(tone())[:60])

@@ -1,0 +1,215 @@
+"""The transcriber over fakes: the cache, the order of writes, what is refused, what is taken back."""
+
+from __future__ import annotations
+
+import pytest
+
+from earshot.adapters import flac
+from earshot.adapters.wiring import Kit
+from earshot.kernel.codec import Record
+from earshot.kernel.errors import BlobMismatch, BlobMissing, ForeignUri, LimitExceeded, NotAudio
+from earshot.kernel.events import SegmentCut, SegmentTranscribed
+from earshot.kernel.gate import Verdict
+from earshot.kernel.ports import StoredSegment
+from earshot.kernel.settings import Settings
+from earshot.kernel.stage import Delivery, Stale
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS, LANES, RECORDINGS_PROGRESS
+from earshot.transcriber import cache
+from earshot.transcriber.app import create_stage
+from earshot.transcriber.retract import retract
+from earshot.transcriber.transcribe import MAX_BYTES, transcribe
+from tests.fakes_media import FakeBlobs
+from tests.fakes_speech import ENGINE, FakeRecognizer, FakeTranscripts, encoded, in_order, sha256, tone
+
+RECORDING = "6f3c1c1e-0000-4000-8000-000000000001"
+
+
+class World:
+    """The verb with everything it works on."""
+
+    def __init__(self) -> None:
+        self.blobs, self.transcripts, self.recognizer = FakeBlobs(), FakeTranscripts(), FakeRecognizer()
+
+    def segment(self, index=0, samples=None, **fields) -> Delivery[SegmentCut]:
+        """A delivery whose audio is in the store."""
+        samples = tone() if samples is None else samples
+        about = {"tenant": "t", "recording_id": RECORDING, "revision": 1, "language": "", "sha256": sha256(samples)}
+        about |= {"index": index, "start_ms": index * 1000, "end_ms": index * 1000 + 1000} | fields
+        key = f"{about['tenant']}/recordings/{RECORDING}/{index}.flac"
+        self.blobs.stored[key] = (encoded(samples), None)
+        event = SegmentCut(**({"uri": self.blobs.uri(key)} | about))
+        return Delivery(event, Record("audio.segments", b"k", b"v"))
+
+    def run(self, *batch):
+        return transcribe(batch, self.blobs, self.transcripts, self.recognizer, flac.digest)
+
+    async def events(self, *batch) -> list[SegmentTranscribed]:
+        return [out.event async for out in self.run(*batch) if out.topic == AUDIO_TRANSCRIPTS]
+
+    async def retracted(self, verdict, *batch):
+        stale = [Stale(delivery, verdict) for delivery in batch]
+        return [out async for out in retract(stale, self.blobs, self.transcripts, self.recognizer)]
+
+    def cached(self) -> list[str]:
+        return [key for key in self.blobs.stored if "/transcripts/" in key]
+
+
+@pytest.fixture
+def world():
+    return World()
+
+
+async def test_each_segment_has_a_transcript_and_progress_caused_by_it(world):
+    batch = [world.segment(0), world.segment(1, tone(hertz=500))]
+    outputs = [out async for out in world.run(*batch)]
+    assert [(out.topic, out.cause) for out in outputs] == [
+        (topic, delivery) for delivery in batch for topic in (AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS)
+    ]
+    assert [out.key for out in outputs[::2]] == [f"{RECORDING}:0", f"{RECORDING}:1"]
+    assert outputs[1].event.stage == "transcriber"
+    assert outputs[0].event.engine == ENGINE
+    assert in_order(outputs[2].event.words, 1000, 2000)
+
+
+async def test_a_batch_is_one_call_of_the_engine(world):
+    await world.events(world.segment(0), world.segment(1, tone(hertz=500)))
+    assert [len(call) for call in world.recognizer.calls] == [2]
+
+
+async def test_the_transcript_is_in_the_catalog_before_its_event_leaves(world):
+    outputs = world.run(world.segment())
+    first = await anext(outputs)
+    (stored,) = world.transcripts.rows.values()
+    assert stored == StoredSegment(first.event, world.cached()[0])
+
+
+async def test_costly_work_is_done_once(world):
+    first = await world.events(world.segment())
+    assert await world.events(world.segment()) == first
+    assert len(world.recognizer.calls) == 1
+
+
+async def test_the_same_samples_elsewhere_have_the_same_words_at_their_own_times(world):
+    early, late = await world.events(world.segment(0), world.segment(5))
+    (later,) = await world.events(world.segment(9))
+    assert early.text == late.text == later.text
+    assert sum(map(len, world.recognizer.calls)) == 1
+    for event in (early, late, later):
+        assert in_order(event.words, event.start_ms, event.end_ms)
+        assert event.words[0].start_ms == event.start_ms
+
+
+@pytest.mark.parametrize("what", ["options", "engine", "device", "language", "tenant"])
+async def test_whatever_changes_the_text_is_part_of_the_key(world, what):
+    await world.events(world.segment())
+    if what == "options":
+        world.recognizer.options = {"beam_size": 1}
+    if what in ("engine", "device"):
+        changed = {"digest": "e"} if what == "engine" else {"device": "cuda"}
+        world.recognizer.engine = ENGINE.model_copy(update=changed)
+    fields = {"language": {"language": "de"}, "tenant": {"tenant": "u"}}.get(what, {})
+    await world.events(world.segment(**fields))
+    assert len(world.recognizer.calls) == 2
+    assert len(world.cached()) == 2
+
+
+async def test_who_stores_first_is_right(world):
+    """Two workers at once: both events have the text of the one that came first."""
+
+    class Late(FakeBlobs):
+        async def put(self, key, data, *, create_only=False):
+            if create_only and key not in self.stored:
+                await super().put(key, data.replace(b"mine", b"theirs"))
+            return await super().put(key, data, create_only=create_only)
+
+    world.blobs, world.recognizer = Late(), FakeRecognizer("mine")
+    (event,) = await world.events(world.segment())
+    assert event.text == "theirs"
+
+
+async def test_a_cached_transcript_that_cannot_be_read_is_made_again(world):
+    (first,) = await world.events(world.segment())
+    world.blobs.stored[world.cached()[0]] = (b'{"text": 1', None)
+    assert await world.events(world.segment()) == [first]
+    assert await world.events(world.segment()) == [first]
+    assert len(world.recognizer.calls) == 2
+
+
+async def test_nothing_understood_is_a_result(world):
+    world.recognizer = FakeRecognizer("")
+    (event,) = await world.events(world.segment())
+    assert (event.text, event.words) == ("", [])
+
+
+@pytest.mark.parametrize(
+    ("fields", "error"),
+    [
+        ({"sha256": "0" * 64}, BlobMismatch),
+        ({"sha256": "../../u/secrets"}, BlobMismatch),
+        ({"uri": "memory:///blobs/t/recordings/none.flac"}, BlobMissing),
+        ({"uri": "memory:///blobs/u/recordings/theirs.flac"}, ForeignUri),
+        ({"uri": "file:///etc/passwd"}, ForeignUri),
+    ],
+)
+async def test_a_segment_that_is_not_what_it_says_is_refused_before_the_engine_hears_it(world, fields, error):
+    with pytest.raises(error):
+        await world.events(world.segment(**fields))
+    assert not world.recognizer.calls
+    assert not world.transcripts.rows
+
+
+async def test_audio_that_does_not_decode_or_is_too_large_is_refused(world):
+    delivery = world.segment()
+    key = world.blobs.key("t", delivery.event.uri)
+    for content, error in ((b"RIFF", NotAudio), (bytes(MAX_BYTES + 1), LimitExceeded)):
+        world.blobs.stored[key] = (content, None)
+        with pytest.raises(error):
+            await world.events(delivery)
+
+
+async def test_erased_work_leaves_nothing_and_deletes_the_key(world):
+    delivery = world.segment()
+    await world.events(delivery)
+    (out,) = await world.retracted(Verdict.ERASED, delivery)
+    assert (out.topic, out.key, out.event) == (AUDIO_TRANSCRIPTS, f"{RECORDING}:0", None)
+    assert not world.cached()
+    assert not world.transcripts.rows
+
+
+async def test_cancelled_work_gives_way_to_the_attempt_before(world):
+    """Its cached transcript stays: the next attempt needs no engine."""
+    before, cancelled = world.segment(), world.segment(revision=2)
+    (first,) = await world.events(before)
+    await world.events(cancelled)
+    (out,) = await world.retracted(Verdict.CANCELLED, cancelled)
+    assert out.event == first
+    assert [row.event.revision for row in world.transcripts.rows.values()] == [1]
+    assert world.cached()
+    (out,) = await world.retracted(Verdict.CANCELLED, before)
+    assert out.event is None
+
+
+async def test_overtaken_work_is_followed_by_the_higher_revision_and_never_deletes(world):
+    overtaken, higher = world.segment(), world.segment(revision=2)
+    await world.events(overtaken)
+    assert await world.retracted(Verdict.OVERTAKEN, overtaken) == []
+    (last,) = await world.events(higher)
+    (out,) = await world.retracted(Verdict.OVERTAKEN, overtaken)
+    assert out.event == last
+    assert len(world.transcripts.rows) == 2
+
+
+def test_the_stage_hears_all_lanes_one_segment_at_a_time_on_a_cpu(tmp_path, monkeypatch):
+    monkeypatch.setenv("EARSHOT_TRANSCRIBER__ENGINE", "simulated")
+    stage = create_stage(Kit(Settings(data=tmp_path)))
+    assert set(stage.sources) == set(LANES.values())
+    assert stage.costly
+    assert stage.batch.max_events == 1
+    assert stage.deadline_s > 300
+
+
+def test_a_cache_key_lies_in_the_tenants_folder_and_says_nothing_of_the_language(world):
+    event = world.segment(language="x/../..").event
+    key = cache.cache_key(event, world.recognizer)
+    assert key.startswith(f"t/transcripts/{event.sha256[:2]}/{event.sha256}/fake-")
+    assert key.count("/") == 4
