@@ -147,6 +147,8 @@ def _engine(url: str) -> sa.Engine:
 
 def _postgresql(url: sa.URL) -> sa.Engine:
     limits = f"-c statement_timeout={int(CALL_S * 900)} -c lock_timeout={int(BUSY_S * 1000)}"
+    if (said := url.query.get("options")) is not None:
+        limits = f"{limits} {said}"
     return sa.create_engine(
         url,
         pool_size=THREADS,
