@@ -1,6 +1,6 @@
 """The engine alone: a file, thirty seconds at a time, through pocketsphinx as its documentation shows. No code of ours.
 
-    python benchmarks/bare_loop.py speech.wav
+python benchmarks/bare_loop.py speech.wav
 """
 
 import json

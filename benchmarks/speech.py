@@ -1,4 +1,4 @@
-"""Speech of any length from the shipped clips: seeded, so that two runs hear the same, and no two segments are alike."""
+"""Speech of any length from the shipped clips: seeded, so two runs hear the same, no two segments alike."""
 
 from __future__ import annotations
 

@@ -57,7 +57,7 @@ def _runner(name: str, host: str, port: int) -> Callable[[Settings], int]:
     if name in STAGES:
         factory = import_module(f"earshot.{name}.app").create_stage
         worker = import_module("earshot.streams.worker")
-        return lambda settings: int(worker.run(name, factory, settings) or 0)
+        return lambda settings: int(worker.run(factory, settings) or 0)
     raise Misconfigured(f"There is no process {name!r}.", next_step=f"Choose one of: {', '.join(PROCESSES)}.")
 
 
