@@ -1,0 +1,240 @@
+"""The search verb: from a question to hits with their surroundings, through the gate."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Mapping
+from datetime import UTC, datetime
+
+import pytest
+from pydantic import ValidationError
+
+from earshot.kernel import ids
+from earshot.kernel.events import Engine, SegmentTranscribed, Word
+from earshot.kernel.gate import RecordingKey, Standing
+from earshot.kernel.ports import IndexedPassage, Recording
+from earshot.query.search import SearchAnswer, SearchRequest, search
+from tests.fakes_vectors import FakeEncoder, FakeVectors
+
+AT = datetime(2024, 5, 1, tzinfo=UTC)
+ENCODER = FakeEncoder()
+INDEX = ids.index_name(ENCODER.model, ENCODER.dimensions)
+
+
+class FakeLibrary:
+    """What a search reads of the catalog."""
+
+    def __init__(self) -> None:
+        self.rows: dict[RecordingKey, Recording] = {}
+        self.said: dict[RecordingKey, dict[int, SegmentTranscribed]] = {}
+        self.stands: dict[RecordingKey, Standing] = {}
+
+    async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
+        return {key: self.stands[key] for key in keys if key in self.stands}
+
+    async def recording(self, tenant: str, recording_id: str) -> Recording | None:
+        return self.rows.get((tenant, recording_id))
+
+    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
+        held = self.said.get((tenant, recording_id), {})
+        return [held[index] for index in sorted(indexes) if index in held]
+
+
+class System:
+    """A store and a catalog that hold the same recordings."""
+
+    def __init__(self) -> None:
+        self.vectors, self.library = FakeVectors(), FakeLibrary()
+        self.vectors.passages[INDEX] = {}
+
+    def know(self, recording: str, tenant: str = "default", *, audio: bool = True, **stands: object) -> None:
+        key = (tenant, recording)
+        source_key = "key" if audio else None
+        self.library.rows[key] = Recording(
+            recording,
+            tenant,
+            "default",
+            f"Title of {recording}",
+            "live",
+            1,
+            1,
+            source_key,
+            "",
+            "",
+            0,
+            "",
+            None,
+            AT,
+            AT,
+            {},
+        )
+        self.library.stands[key] = Standing("live", 1, **stands)  # type: ignore[arg-type]
+
+    async def say(
+        self,
+        recording: str,
+        *texts: str,
+        segment: int = 0,
+        revision: int = 1,
+        tenant: str = "default",
+        timed: bool = True,
+        passages: list[tuple[int, int]] | None = None,
+    ) -> None:
+        """One word a second from 100 s times the segment on; each text a passage, or ranges of words of all texts."""
+        if (tenant, recording) not in self.library.rows:
+            self.know(recording, tenant)
+        start = segment * 100_000
+        spoken = " ".join(texts).split()
+        words = [
+            Word(text=word, start_ms=start + at * 1000, end_ms=start + at * 1000 + 900)
+            for at, word in enumerate(spoken)
+        ]
+        self.library.said.setdefault((tenant, recording), {})[segment] = SegmentTranscribed(
+            tenant=tenant, recording_id=recording, revision=revision, index=segment, start_ms=start,
+            end_ms=start + len(words) * 1000, text=" ".join(texts), words=words if timed else [],
+            engine=Engine(name="test"),
+        )  # fmt: skip
+        ranges = passages
+        if ranges is None:
+            lengths = [len(text.split()) for text in texts]
+            ranges = [(sum(lengths[:at]), sum(lengths[: at + 1])) for at in range(len(lengths))]
+        made = [
+            IndexedPassage(
+                id=ids.passage_id(ids.segment_id(recording, revision, segment), "fake", ordinal),
+                recording_id=recording, revision=revision, segment_index=segment, ordinal=ordinal,
+                start_ms=words[first].start_ms, end_ms=words[last - 1].end_ms, text=" ".join(spoken[first:last]),
+                collection="default", language="en", speakers=("A",), recorded_at=AT, degraded=True,
+                vector=tuple(await ENCODER.encode_query(" ".join(spoken[first:last]))),
+            )
+            for ordinal, (first, last) in enumerate(ranges)
+        ]  # fmt: skip
+        held = self.vectors.passages[INDEX].setdefault(tenant, {})
+        held.update({passage.id: passage for passage in made})
+
+    async def ask(self, query: str, tenant: str = "default", **request: object) -> SearchAnswer:
+        asked = SearchRequest.model_validate({"query": query} | request)
+        return await search(asked, tenant, ENCODER, self.vectors, self.library)
+
+
+async def test_a_hit_says_what_was_said_where_and_around_it() -> None:
+    """Words with times, what came before and after across segments, and the audio at that second."""
+    system = System()
+    await system.say("r", "long long ago")
+    await system.say("r", "there was a", "green apple tree", "in the garden", segment=1)
+    await system.say("r", "and so on", segment=2)
+    hit = (await system.ask("green apple")).hits[0]
+    assert (hit.recording_id, hit.title, hit.recorded_at, hit.text) == ("r", "Title of r", AT, "green apple tree")
+    assert (hit.start_ms, hit.end_ms, hit.speakers, hit.degraded) == (103_000, 105_900, ["A"], True)
+    assert [word.text for word in hit.words] == ["green", "apple", "tree"]
+    assert (hit.context_before, hit.context_after) == ("long long ago there was a", "in the garden and so on")
+    assert hit.media_url == "/api/v1/recordings/r/audio#t=103.0,105.9"
+
+
+async def test_a_transcript_without_word_times_or_audio_still_has_its_context() -> None:
+    system = System()
+    system.know("r", audio=False)
+    await system.say("r", "there was a", "green apple tree", "in the garden", timed=False)
+    hit = (await system.ask("green apple")).hits[0]
+    assert (hit.words, hit.context_before, hit.context_after) == ([], "there was a", "in the garden")
+    assert hit.media_url is None
+
+
+@pytest.mark.parametrize(
+    "standing", [None, Standing("erased", 1), Standing("cancelled", 1), Standing("live", 2, visible_from=2)]
+)
+async def test_what_the_gate_refuses_is_not_found(standing: Standing | None) -> None:
+    """Whatever the index still holds; the others take its place."""
+    system = System()
+    await system.say("gone", "green apple tree")
+    await system.say("there", "green pear")
+    del system.library.stands["default", "gone"]
+    if standing is not None:
+        system.library.stands["default", "gone"] = standing
+    for mode in ("hybrid", "keyword", "vector"):
+        assert [hit.recording_id for hit in (await system.ask("green apple", mode=mode)).hits] == ["there"]
+
+
+async def test_the_forbidden_never_crowd_out_the_allowed() -> None:
+    """Many better passages of an erased recording do not shorten the answer."""
+    system = System()
+    for segment in range(60):
+        await system.say("gone", "apple apple", segment=segment)
+    await system.say("there", "one apple in a long tale of pears")
+    system.library.stands["default", "gone"] = Standing("erased", 1)
+    assert [hit.recording_id for hit in (await system.ask("apple", top_k=1)).hits] == ["there"]
+
+
+async def test_a_recording_erased_while_looking_is_left_out() -> None:
+    system = System()
+    await system.say("r", "green apple")
+    del system.library.rows["default", "r"]
+    assert (await system.ask("apple")).hits == []
+
+
+async def test_passages_that_share_words_are_one_hit() -> None:
+    system = System()
+    await system.say("r", "one two apple four five six seven", passages=[(0, 4), (2, 7)])
+    assert len((await system.ask("apple")).hits) == 1
+
+
+async def test_of_two_revisions_the_higher_is_shown() -> None:
+    """While a new attempt is under way both are indexed and visible."""
+    system = System()
+    await system.say("r", "apple apple apple", revision=1)
+    await system.say("r", "apple pear plum", revision=2)
+    system.library.stands["default", "r"] = Standing("live", 2)
+    assert [hit.text for hit in (await system.ask("apple")).hits] == ["apple pear plum"]
+
+
+async def test_a_tenant_finds_only_its_own() -> None:
+    system = System()
+    await system.say("r", "green apple of one", tenant="one")
+    await system.say("r", "green apple of two", tenant="two")
+    assert [hit.text for hit in (await system.ask("apple", "one")).hits] == ["green apple of one"]
+    assert (await system.ask("apple", "three")).hits == []
+
+
+async def test_an_answer_has_at_most_top_k_hits_best_first() -> None:
+    system = System()
+    for segment in range(20):
+        await system.say("r", "apple " + "pear " * segment, segment=segment)
+    hits = (await system.ask("apple", top_k=5, mode="vector")).hits
+    assert [hit.start_ms // 100_000 for hit in hits] == [0, 1, 2, 3, 4]
+
+
+async def test_filters_reach_the_store() -> None:
+    system = System()
+    await system.say("one", "green apple")
+    await system.say("two", "green apple")
+    for given in ("two", ["two", "three"]):
+        found = (await system.ask("apple", filters={"recording_id": given})).hits
+        assert [hit.recording_id for hit in found] == ["two"]
+    assert (await system.ask("apple", filters={"speaker": "B"})).hits == []
+    assert len((await system.ask("apple", filters={"from": "2024-05-01T00:00:00Z", "to": AT.isoformat()})).hits) == 2
+    assert (await system.ask("apple", filters={"from": "2024-05-02T00:00:00Z"})).hits == []
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        {"query": "   "},
+        {"query": "x" * 2001},
+        {"query": "x", "top_k": 0},
+        {"query": "x", "top_k": 101},
+        {"query": "x", "mode": "sql"},
+        {"query": "x", "filters": {"tenant": "other"}},
+        {"query": "x", "tenant": "other"},
+    ],
+)
+def test_a_question_has_limits(request_: dict[str, object]) -> None:
+    """Too short, too long, too many, or with fields that do not exist."""
+    with pytest.raises(ValidationError):
+        SearchRequest.model_validate(request_)
+
+
+async def test_searches_side_by_side_do_not_disturb_one_another() -> None:
+    system = System()
+    await system.say("one", "green apple")
+    await system.say("two", "yellow pear")
+    answers = await asyncio.gather(*(system.ask(text, top_k=1) for text in ["apple", "pear"] * 5))
+    assert [answer.hits[0].recording_id for answer in answers] == ["one", "two"] * 5
