@@ -185,12 +185,13 @@ async def test_limits_of_size_and_duration_are_kept(file):
 
 
 async def test_a_bomb_is_stopped_at_the_limit(file):
-    """Five silent minutes that announce no duration are stopped on the way; so is what wants too much memory."""
-    unannounced = encode(silence(300), "adts", "aac", rate=8000)
+    """A silent minute and a half that announces no duration is stopped on the way; so is what takes too long."""
+    unannounced = encode(silence(90), "adts", "aac", rate=8000)
     with pytest.raises(LimitExceeded, match="longer than the limit"):
-        await cut(file(unannounced), IsolatedDecoder(DecoderLimits(max_duration_s=60), ffmpeg=""))
-    with pytest.raises(LimitExceeded, match="memory"):
-        await cut(JFK, IsolatedDecoder(DecoderLimits(memory_bytes=40 * 2**20), ffmpeg=""))
+        await cut(file(unannounced), IsolatedDecoder(DecoderLimits(max_duration_s=30), ffmpeg=""))
+    costly = IsolatedDecoder(DecoderLimits(cpu_base_s=1, bytes_per_cpu_s=10**9), ffmpeg="")
+    with pytest.raises(LimitExceeded, match="CPU time"):
+        await cut(file(wav(np.tile(speech(), 40))), costly)
 
 
 async def test_the_decoder_killed_in_the_middle_is_a_crash_and_leaves_no_process(file):

@@ -15,9 +15,9 @@ from earshot.kernel.ports import CutEnd, CutSegment, Probe
 
 TARGET = "earshot.adapters.decode_child:DecodeChild"
 SILENCE_LIMIT_S = 120.0  # the child speaks every 5 s; one that does not hangs
-# Measured: decoding with speech detection takes about 1 CPU second a minute of speech. Silence packs into 55 bytes of
-# FLAC a second; a CPU second for each 2,000 bytes leaves such a file more than twice what it needs.
-CPU_BASE_S, BYTES_PER_CPU_S, DURATION_PER_CPU_S = 60, 2000, 4
+# Measured: a CPU second decodes 200 s of speech and finds the pauses in it; in FLAC, silence packs into 220 bytes a
+# second, so a CPU second for 2,000 bytes leaves even that twenty times what it needs.
+DURATION_PER_CPU_S = 4
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class DecoderLimits:
         max_bytes: of the file.
         max_duration_s: of what it decodes to.
         memory_bytes: of the process.
+        cpu_base_s: CPU seconds for any file.
+        bytes_per_cpu_s: one more CPU second for each so many bytes of it.
         probe_deadline_s: for opening a file and decoding its first samples.
         parallel: processes at once.
     """
@@ -35,12 +37,14 @@ class DecoderLimits:
     max_bytes: int = 8 * 2**30
     max_duration_s: float = 24 * 3600
     memory_bytes: int = 768 * 2**20
+    cpu_base_s: int = 60
+    bytes_per_cpu_s: int = 2000
     probe_deadline_s: float = 30.0
     parallel: int = 2
 
     def cpu_s(self, size: int) -> int:
         """CPU seconds for a file of so many bytes: in proportion, and never more than the longest recording needs."""
-        return CPU_BASE_S + int(min(size / BYTES_PER_CPU_S, self.max_duration_s / DURATION_PER_CPU_S))
+        return self.cpu_base_s + int(min(size / self.bytes_per_cpu_s, self.max_duration_s / DURATION_PER_CPU_S))
 
 
 class IsolatedDecoder:

@@ -1,0 +1,55 @@
+"""Wiring of the segmenter."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import suppress
+
+from earshot.adapters.decoder import DecoderLimits, IsolatedDecoder
+from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import BlobMissing
+from earshot.kernel.events import AudioUploaded
+from earshot.kernel.settings import load
+from earshot.kernel.stage import Delivery, Output, Stage, Stale
+from earshot.kernel.topics import AUDIO_UPLOADED, LANES, RECORDINGS_PROGRESS
+from earshot.segmenter.discard import discard
+from earshot.segmenter.segment import segment
+from earshot.segmenter.settings import SegmenterSettings
+
+TRACE = ("traceparent", "tracestate")
+
+
+def create_stage(kit: Kit) -> Stage:
+    """``audio.uploaded`` to the three lanes of ``audio.segments``."""
+    settings = load(SegmenterSettings)
+    limits = DecoderLimits(settings.max_bytes, settings.max_hours * 3600, settings.memory_mb * 2**20)
+    decoder = IsolatedDecoder(limits, ffmpeg=settings.ffmpeg)
+
+    def work(batch: Sequence[Delivery[AudioUploaded]]) -> AsyncIterator[Output]:
+        return segment(batch, kit.blobs, decoder, max_bytes=settings.max_bytes)
+
+    def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
+        return discard(stale, kit.blobs)
+
+    async def adopt(delivery: Delivery[AudioUploaded]) -> None:
+        """A foreign producer's upload: known to the catalog from here on. Raises ``ForeignUri``."""
+        upload, record = delivery.event, delivery.record
+        trace = {name: value for name in TRACE if (value := record.header(name)) is not None}
+        await kit.catalog.adopt(upload, kit.blobs.key(upload.tenant, upload.uri), trace)
+
+    async def probe() -> None:
+        """Ask the store for something that is not there: any answer will do."""
+        with suppress(BlobMissing):
+            await kit.blobs.size("earshot/ping")
+
+    return Stage(
+        name="segmenter",
+        sources=(AUDIO_UPLOADED,),
+        sinks=(*LANES.values(), RECORDINGS_PROGRESS),
+        work=work,
+        undo=undo,
+        costly=True,
+        deadline_s=settings.deadline_s,
+        adopt=adopt,
+        probe=probe,
+    )

@@ -1,0 +1,20 @@
+"""Settings of the segmenter."""
+
+from __future__ import annotations
+
+from pydantic import Field
+from pydantic_settings import BaseSettings
+
+from earshot.kernel.settings import config
+
+
+class SegmenterSettings(BaseSettings):
+    """``EARSHOT_SEGMENTER__…``: what one recording may cost."""
+
+    model_config = config("SEGMENTER__")
+
+    max_bytes: int = Field(8 * 2**30, ge=1, description="Largest file.")
+    max_hours: float = Field(24.0, gt=0, le=1000, description="Longest recording.")
+    memory_mb: int = Field(768, ge=256, description="Memory of the process that decodes, in MiB (Linux).")
+    deadline_s: float = Field(6 * 3600.0, gt=0, description="A recording that takes longer is stuck.")
+    ffmpeg: str | None = Field(None, description="Binary for what PyAV refuses; unset: the one on PATH; empty: none.")
