@@ -25,3 +25,9 @@ async def system(broker: str, tmp_path: Path) -> AsyncIterator[System]:
     await made.prepare()
     yield made
     await made.close()
+
+
+EITHER = pytest.mark.parametrize(
+    "broker", ["sqlite", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.full])], indirect=True
+)
+"""For what hardly depends on the transport: the embedded one in the quick cut, both in the full matrix."""

@@ -113,7 +113,7 @@ def stages(shelf: Shelf) -> dict[str, Stage]:
         tombstone=Shelver(shelf).tombstone,
     )
     costly = Stage(
-        "costly", (AUDIO_SEGMENTS,), (AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS), Copier(shelf), costly=True, deadline_s=2
+        "costly", (AUDIO_SEGMENTS,), (AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS), Copier(shelf), costly=True, deadline_s=1
     )
     return {"copier": copier, "shelver": shelver, "costly": costly}
 

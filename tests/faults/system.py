@@ -99,8 +99,11 @@ class System:
 
     # --- workers ----------------------------------------------------------------------------------------------------
 
-    def start(self, stage: str, *, point: str = "", nth: int = 1, **worker: float) -> Worker:
-        """Start a worker; with ``point`` it kills itself when it passes it for the nth time."""
+    def start(self, stage: str, *, point: str = "", nth: int = 1, **worker: Any) -> Worker:
+        """Start a worker; with ``point`` it kills itself when it passes it for the nth time.
+
+        It is a static member of its group, so that after ``kill -9`` the next need not wait for the session's end.
+        """
         order = {
             "stage": stage,
             "broker": self.settings.broker,
@@ -108,7 +111,7 @@ class System:
             "folder": str(self.folder),
             "point": point,
             "nth": nth,
-            "worker": QUICK | worker,
+            "worker": QUICK | {"instance_id": stage} | worker,
         }
         self.workers.append(Worker(order, self.folder / f"{stage}-{len(self.workers)}.log"))
         return self.workers[-1]

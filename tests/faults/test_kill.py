@@ -10,37 +10,48 @@ import pytest
 from tests.faults.system import System, Worker
 
 POINTS = ("after_fetch", "in_work", "after_send", "after_ack")
-SEEDS = (1, 2, 3, 4)
+STAGES = ("copier", "shelver")
 
 
-@pytest.mark.parametrize("point", POINTS)
-async def test_killed_once_each(system: System, point: str) -> None:
-    await killed(system, point, rounds=1, seed=POINTS.index(point))
+async def test_killed_once_at_each_point(system: System) -> None:
+    """The stages die at different points at the same time."""
+    for number, point in enumerate(POINTS):
+        await both_die(system, {"copier": point, "shelver": POINTS[number - 2]}, random.Random(number))
+    await both_finish(system)
 
 
 @pytest.mark.full
 @pytest.mark.timeout(1500)
 @pytest.mark.parametrize("point", POINTS)
-async def test_killed_twenty_times_each(system: System, point: str) -> None:
-    await killed(system, point, rounds=20, seed=random.SystemRandom().randrange(2**32))
-
-
-async def killed(system: System, point: str, rounds: int, seed: int) -> None:
-    """Both stages die ``rounds`` times with work in flight; then both finish. ``seed`` is printed when it fails."""
-    print(f"seed {seed}")
+async def test_killed_twenty_times_at_a_point(system: System, point: str) -> None:
+    seed = random.SystemRandom().randrange(2**32)
+    print(f"seed {seed}")  # shown when the test fails
     chance = random.Random(seed)
-    for _ in range(rounds):
-        await system.publish(*system.segments(9))
-        await system.publish_transcripts(*system.segments(4))
-        victims = {stage: system.start(stage, point=point, nth=chance.randint(1, 2)) for stage in ("copier", "shelver")}
-        for stage, victim in victims.items():
-            await dies_with_work_in_flight(system, stage, victim)
-    survivors = [system.start("copier"), system.start("shelver")]
+    for _ in range(20):
+        # Half of them as dynamic members, whose successors wait for the end of the dead one's session.
+        await both_die(system, dict.fromkeys(STAGES, point), chance, static=chance.random() < 0.5)
+    await both_finish(system)
+
+
+async def both_die(system: System, points: dict[str, str], chance: random.Random, static: bool = True) -> None:
+    """Give both stages work of their own and let each die at its point, the first or the second time it passes."""
+    await system.publish(*system.segments(9))
+    await system.publish_transcripts(*system.segments(4))
+    victims = {
+        stage: system.start(stage, point=points[stage], nth=chance.randint(1, 2), instance_id=stage if static else "")
+        for stage in STAGES
+    }
+    for stage, victim in victims.items():
+        await dies_with_work_in_flight(system, stage, victim)
+
+
+async def both_finish(system: System) -> None:
+    survivors = [system.start(stage) for stage in STAGES]
     await system.settles()
     for survivor in survivors:
         survivor.signal(signal.SIGTERM)
         assert await survivor.ended() == 0, survivor.log()
-    assert await system.complaints("copier", "shelver") == []
+    assert await system.complaints(*STAGES) == []
 
 
 async def dies_with_work_in_flight(system: System, stage: str, victim: Worker) -> None:

@@ -49,7 +49,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
         key_serializer="raw",
         stream_buffer_maxsize=max(2, 2 * stage.batch.max_events),
         stream_wait_empty=False,
-        **SAFE_SETTINGS | _timeouts(worker),
+        **SAFE_SETTINGS | _membership(worker),
     )
     names = [settings.topic(topic.name) for topic in stage.sources]
     source = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -63,8 +63,9 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
     return app
 
 
-def _timeouts(worker: WorkerSettings) -> dict[str, float]:
+def _membership(worker: WorkerSettings) -> dict[str, Any]:
     return {
+        "consumer_group_instance_id": worker.instance_id or None,
         "broker_session_timeout": worker.session_timeout_s,
         "broker_heartbeat_interval": worker.broker_heartbeat_s,
         "broker_rebalance_timeout": worker.rebalance_timeout_s,
