@@ -40,8 +40,9 @@ format: $(VENV)/.stamp-dev ## Format the code and sort its imports
 	$(BIN)/ruff check --fix-only --quiet .
 	$(BIN)/ruff format .
 
-docs: schemas ## Write what is generated: schemas/*.avsc, .env.example
+docs: schemas ## Write what is generated: schemas, .env.example, the tables of the documents
 	$(BIN)/python deploy/env_example.py
+	$(BIN)/python docs/build.py
 
 bench: $(VENV)/.stamp-dev ## Measure the pipeline against a bare loop
 	$(BIN)/python benchmarks/pipeline.py $(ARGS)
