@@ -140,13 +140,13 @@ async def _replace_transcripts(
         return None if best is None or affected(best.revision) else best
 
     for start in range(0, len(indexes), AT_ONCE):
-        open_ones: Collection[int] = indexes[start : start + AT_ONCE]
-        while open_ones:
-            best = {index: await remaining(index) for index in open_ones}
-            said = {index: last for index, last in best.items() if last is None or last.revision < event.revision}
-            if said:
-                await stores.set_transcripts(said, delivery)
-            open_ones = [index for index, last in said.items() if await remaining(index) != last]
+        best = {index: await remaining(index) for index in indexes[start : start + AT_ONCE]}
+        # what a higher revision stored, it publishes itself
+        said = {index: last for index, last in best.items() if last is None or last.revision < event.revision}
+        while said:
+            await stores.set_transcripts(said, delivery)
+            again = {index: await remaining(index) for index in said}
+            said = {index: last for index, last in again.items() if last != said[index]}
 
 
 async def _delete_passages(vectors: VectorStore, tenant: str, recording_id: str, **which: int) -> None:

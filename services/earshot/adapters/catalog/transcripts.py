@@ -13,7 +13,7 @@ from earshot.adapters.catalog.attempt_rows import store_segments
 from earshot.adapters.catalog.base import Part, chunks, lock_recordings
 from earshot.adapters.catalog.rows import cancelled_revisions
 from earshot.kernel.events import SegmentTranscribed
-from earshot.kernel.gate import Standing, Verdict, judge, visible
+from earshot.kernel.gate import Standing, visible
 from earshot.kernel.ports import StoredSegment
 
 
@@ -25,11 +25,12 @@ class TranscriptsPart(Part):
 
         def work(connection: sa.Connection) -> None:
             known = lock_recordings(connection, {(s.event.tenant, s.event.recording_id) for s in segments})
+            cancelled = {key: cancelled_revisions(connection, *key) for key in known}
             wanted = []
             for segment in segments:
-                row = known.get((segment.event.tenant, segment.event.recording_id))
-                gone = row is not None and judge(standing_of(row), segment.event.revision) in _GONE
-                if not gone:
+                key = (segment.event.tenant, segment.event.recording_id)
+                erased = key in known and known[key].state == "erased"
+                if not erased and segment.event.revision not in cancelled.get(key, ()):
                     wanted.append((segment.event, segment.cache_key))
             store_segments(connection, wanted)
 
@@ -103,9 +104,6 @@ class TranscriptsPart(Part):
         return await self._db.read(
             lambda connection: [(row.revision, row.segment, row.cache_key) for row in connection.execute(query)]
         )
-
-
-_GONE = (Verdict.ERASED, Verdict.CANCELLED)
 
 
 def standing_of(row: sa.Row[Any]) -> Standing:

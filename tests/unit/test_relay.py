@@ -1,0 +1,118 @@
+"""The relay waits out what passes, and lets nothing that will not pass block the rest."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from earshot.adapters.catalog import Catalog
+from earshot.kernel.codec import Codec, Record
+from earshot.kernel.errors import LimitExceeded
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS, TOPICS, slot_of_key
+from earshot.relay.relay import Pace, Vitals, relay
+from earshot.relay.tidy import collect_orphans
+from tests.fakes_catalog import accepted, new, new_catalog, transcribed, upload
+from tests.fakes_log import FakeLog
+from tests.fakes_media import FakeBlobs
+from tests.waiting import eventually
+
+PARTITIONS = 5
+PLACES = {topic.name: (f"x.{topic.name}", PARTITIONS) for topic in TOPICS}
+
+
+@pytest.fixture
+async def catalog(tmp_path) -> AsyncIterator[Catalog]:
+    catalog = await new_catalog(tmp_path)
+    yield catalog
+    await catalog.close()
+
+
+@asynccontextmanager
+async def relaying(catalog: Catalog, log: FakeLog) -> AsyncIterator[Vitals]:
+    vitals = Vitals()
+    pace = Pace(rows=10, poll_s=0.01, retry_max_s=0.05, publish_s=0.5)
+    task = asyncio.create_task(relay(catalog, log, PLACES, Codec(), vitals, pace))
+    try:
+        yield vitals
+    finally:
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+
+
+def new_log() -> FakeLog:
+    return FakeLog(dict(PLACES.values()))
+
+
+async def test_rows_are_published_where_their_key_belongs_and_then_gone(catalog):
+    log = new_log()
+    jobs = [await accepted(catalog) for _ in range(12)]
+    async with relaying(catalog, log) as vitals:
+        await eventually(lambda: _empty(catalog))
+    assert [record.key.decode() for record in log.records] == [job.job.recording_id for job in jobs]
+    assert all(record.partition == slot_of_key(record.key.decode()) % PARTITIONS for record in log.records)
+    assert vitals.published == 12
+
+
+async def _empty(catalog: Catalog) -> bool:
+    return not await catalog.pending(1)
+
+
+async def test_an_outage_is_waited_out_with_its_reason(catalog):
+    log = new_log()
+    log.down = True
+    await accepted(catalog)
+    async with relaying(catalog, log) as vitals:
+        await eventually(lambda: vitals.reason)
+        log.down = False
+        await eventually(lambda: len(log.records) == 1)
+        await eventually(lambda: not vitals.reason)
+
+
+async def test_a_broker_that_never_answers_is_no_reason_to_hang(catalog):
+    class Silent(FakeLog):
+        async def publish(self, records: Sequence[Record]) -> None:
+            await asyncio.Event().wait()
+
+    await accepted(catalog)
+    async with relaying(catalog, Silent()) as vitals:
+        await eventually(lambda: "did not acknowledge" in vitals.reason)
+    assert not await _empty(catalog)
+
+
+async def test_a_row_the_broker_refuses_becomes_a_failure_a_person_sees(catalog):
+    class Narrow(FakeLog):
+        async def publish(self, records: Sequence[Record]) -> None:
+            if any(len(record.value or b"") > 5000 for record in records):
+                raise LimitExceeded("The record is too large.")
+            await super().publish(records)
+
+    of = upload(uri="", sha256="")
+    texts = ("short", "x" * 6000, "short too")
+    segments = tuple(transcribed("default", of.recording_id, n, text=text) for n, text in enumerate(texts))
+    job = (await catalog.accept(new(of, source_key=None, segments=segments))).job
+    log = Narrow(dict(PLACES.values()))
+    async with relaying(catalog, log):
+        await eventually(lambda: _empty(catalog))
+    transcripts = [record for record in log.records if record.topic == PLACES[AUDIO_TRANSCRIPTS.name][0]]
+    assert [record.key.decode()[-2:] for record in transcripts] == [":0", ":2"]
+    [stage] = (await catalog.job("default", job.id)).stages
+    assert (stage.stage, stage.failed) == ("relay", 1)
+
+
+async def test_only_old_blobs_of_no_recording_are_collected(catalog):
+    blobs = FakeBlobs()
+    job = (await accepted(catalog)).job
+    known, orphan = f"default/recordings/{job.recording_id}/source", "default/recordings/unknown/source"
+    for key in (known, orphan, "default/transcripts/x"):
+        await blobs.put(key, b"x")
+    now = datetime.now(UTC)
+    day = timedelta(days=1)
+    assert await collect_orphans(blobs, catalog, now - timedelta(days=300), day) == 0
+    assert await collect_orphans(blobs, catalog, now + 2 * day, day) == 1
+    assert await blobs.size(known) == 1
+    assert [key async for key, _ in blobs.list("default/recordings/unknown/")] == []
