@@ -1,12 +1,15 @@
-"""A catalog's recordings in memory, as far as the door needs them."""
+"""Fakes around the HTTP services: a catalog's recordings as far as the door needs them, a decoder, signs of life."""
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from pathlib import Path
 
 from earshot.kernel import ids
-from earshot.kernel.errors import Permanent
-from earshot.kernel.ports import Accepted, Job, NewRecording, Recording
+from earshot.kernel.errors import NotAudio, Permanent
+from earshot.kernel.ports import Accepted, CutEnd, CutSegment, Job, NewRecording, Probe, Recording
 
 
 class FakeRecordings:
@@ -66,3 +69,32 @@ def _recording(new: NewRecording) -> Recording:
         created_at=datetime.now(UTC),
         metadata=upload.metadata,
     )
+
+
+class FakeSniffer:
+    """A :class:`~earshot.kernel.ports.Decoder` that takes everything that begins like a WAV file for sound."""
+
+    async def probe(self, path: Path) -> Probe:
+        beginning = await asyncio.to_thread(lambda: path.read_bytes()[:4])
+        if beginning != b"RIFF":
+            raise NotAudio("The file is something else.", next_step="Send audio.")
+        return Probe("wav", "pcm_s16le", 1000)
+
+    async def cut(self, path: Path) -> AsyncIterator[CutSegment | CutEnd]:
+        raise NotAudio(f"Nobody cuts here: {path}.")
+        yield  # makes it an iterator
+
+
+class FakeAnswering:
+    """A store or a log of which only its signs of life matter. ``failure``, when set, is raised by ``ping``."""
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.closed = False
+
+    async def ping(self) -> None:
+        if self.failure is not None:
+            raise self.failure
+
+    async def close(self) -> None:
+        self.closed = True

@@ -17,8 +17,9 @@ from earshot.adapters.problems import Problem
 from earshot.adapters.wiring import Kit
 from earshot.ingest import app as ingest
 from earshot.kernel import telemetry
-from earshot.kernel.ports import Decoder
+from earshot.kernel.ports import Decoder, Encoder
 from earshot.kernel.settings import Settings
+from earshot.logs import set_up
 from earshot.query import app as query
 
 _DESCRIPTION = """Everything said becomes searchable, to the second.
@@ -36,8 +37,8 @@ _TAGS = [
 ]
 
 
-def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:
-    """Both services as one app. It owns the kit's adapters and closes them at the end. ``decoder`` is for tests."""
+def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None = None) -> FastAPI:
+    """Both services as one app, which closes the kit's adapters at its end; tests bring decoder and encoder."""
     app = FastAPI(
         title="Earshot",
         version=__version__,
@@ -50,7 +51,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:
     web.install(app, kit)
     problems.install(app)
     ingest.prepare(app, decoder)
-    query.prepare(app)
+    query.prepare(app, encoder)
     for router in (ingest.router, query.api, query.health, query.pages):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
@@ -100,6 +101,7 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
         Misconfigured: reachable from elsewhere without an API key.
     """
     web.check_bind(host, settings)
+    set_up(settings)
     kit = Kit(settings)
     provider = _trace(settings, kit)
     try:
@@ -107,7 +109,7 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
             create_app(kit),
             host=host,
             port=port,
-            log_level=settings.log_level,
+            log_config=None,
             access_log=False,
             server_header=False,
             proxy_headers=False,

@@ -113,10 +113,9 @@ def test_what_is_no_transcript_is_refused_with_a_next_step(data):
     assert caught.value.next_step
 
 
-_PIECES = st.sampled_from(
-    ["WEBVTT", "\n", "\n\n", "00:00:01.000 --> 00:00:02.000", "00:00:01,000-->00:00:00,000", "<v A>", "<v ", "</v>", "<",
-     "&lt;", "&#0;", "1", "\x00", "\u2028", "{", '{"segments":', "[", "]", "}", "text", "word " * 40]
-)  # fmt: skip
+_TIMINGS = ["00:00:01.000 --> 00:00:02.000", "00:00:01,000-->00:00:00,000"]
+_MARKUP = ["WEBVTT", "<v A>", "<v ", "</v>", "<", "&lt;", "&#0;", "{", '{"segments":', "[", "]", "}"]
+_PIECES = st.sampled_from([*_TIMINGS, *_MARKUP, "\n", "\n\n", "1", "\x00", "\u2028", "text", "word " * 40])
 
 
 @given(st.lists(_PIECES | st.text(max_size=8), max_size=30).map("".join) | st.binary(max_size=200))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from traceback import format_exception
 from typing import Any
 
 import structlog
@@ -90,7 +91,8 @@ def problem(error: EarshotError) -> Response:
 
 def internal_problem(error: Exception) -> Response:
     """The answer to a bug: nothing of its insides is shown, all of it is logged."""
-    log.error("request_failed", exc_info=error)
+    # no exc_info: a renderer that shows local variables would log secrets
+    log.error("request_failed", error=type(error).__name__, traceback="".join(format_exception(error)))
     hidden = Refused(
         500,
         "internal_error",

@@ -124,9 +124,11 @@ class IngestState:
 
 def prepare(app: FastAPI, decoder: Decoder | None = None) -> None:
     """Give an app what the ingest routes need."""
-    from earshot.adapters.decoder import IsolatedDecoder  # heavy: PyAV, in a process of its own
+    if decoder is None:
+        from earshot.adapters.decoder import IsolatedDecoder
 
-    app.state.ingest = IngestState(load(IngestSettings), decoder or IsolatedDecoder())
+        decoder = IsolatedDecoder()
+    app.state.ingest = IngestState(load(IngestSettings), decoder)
 
 
 def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from earshot.ingest.details import Details
 from earshot.ingest.settings import MIB, IngestSettings
 
 _CHUNK = 1 * MIB
+_FORM = re.compile(r"^multipart/form-data(?!.*charset=(?!\"?utf-8\"?(;|$)))", re.IGNORECASE | re.DOTALL)
+"""No other charset: the parser would decode fields with any codec that Python has."""
 _MAX_FIELDS = 12
 _FILES = ("file", "transcript")
 
@@ -34,6 +37,23 @@ class Budget:
         self.left -= count
         if self.left < 0:
             raise too_large()
+
+
+class _Parser(MultiPartParser):
+    """Knows whether the form came to its end: the base class takes one that was cut short for a smaller one."""
+
+    complete = False
+
+    def on_end(self) -> None:
+        """The closing boundary came."""
+        self.complete = True
+
+    def check_complete(self) -> None:
+        """Raise ``MultiPartException`` for a form that was cut short, and delete what came of it."""
+        if not self.complete:
+            for file in self._files_to_close_on_error:
+                file.close()
+            raise MultiPartException("The form ends before its closing boundary.")
 
 
 def too_large() -> Refused:
@@ -69,17 +89,20 @@ async def offered(
 
 
 async def _parse(request: Request, settings: IngestSettings) -> FormData:
-    if not request.headers.get("content-type", "").lower().startswith("multipart/form-data"):
-        raise Refused(415, "not_multipart", "The body is not multipart/form-data.", next_step="Send a form; see /docs.")
+    if not _FORM.match(request.headers.get("content-type", "")):
+        raise Refused(
+            415, "not_multipart", "The body is not multipart/form-data in UTF-8.", next_step="Send a form; see /docs."
+        )
     length = request.headers.get("content-length", "")
     if length.isascii() and length.isdigit() and int(length[:20]) > settings.max_bytes:
         raise too_large()
     budget = Budget(settings.max_bytes)
-    parser = MultiPartParser(
+    parser = _Parser(
         request.headers, _bounded(request, budget), max_files=len(_FILES), max_fields=_MAX_FIELDS, max_part_size=MIB
     )
     try:
         form = await parser.parse()
+        parser.check_complete()
     except (MultiPartException, ValueError, LookupError) as error:  # the parser meets hostile bytes and charsets
         detail = error.message if isinstance(error, MultiPartException) else "The multipart body is malformed."
         raise Refused(400, "bad_multipart", detail, next_step="Send a well-formed form; see /docs.") from error

@@ -4,28 +4,29 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
 from fastapi import Path as PathParameter
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic import BaseModel, Field
 
 from earshot import __version__
 from earshot.adapters import problems, web
-from earshot.adapters.problems import Refused, documented
+from earshot.adapters.encoders import choose
+from earshot.adapters.problems import documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import UnknownRecording
-from earshot.kernel.ports import Job, Recording
+from earshot.kernel.ports import Encoder, Job, Recording
 from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
 from earshot.query import cues, media
 from earshot.query.health import About, Readiness, degraded_of, engines_of, readiness
+from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
+from earshot.query.search import SearchAnswer, SearchRequest, search
 from earshot.query.settings import QuerySettings
 from earshot.query.views import (
     PREFIX,
@@ -40,11 +41,9 @@ from earshot.query.views import (
     trace_view,
 )
 
-UI = Path(__file__).parent / "ui"
 Id = Annotated[str, PathParameter(max_length=100, description="A job's id or a recording's.")]
 
 api = APIRouter(prefix=PREFIX)
-pages = APIRouter(include_in_schema=False)
 health = APIRouter(tags=["health"])
 
 
@@ -135,6 +134,31 @@ async def job_trace(job: FoundJob, tenant: Tenant, kit: KitOf) -> TraceView:
     """Every step from upload to search, as far as it is kept here."""
     spans = await asyncio.to_thread(kit.catalog.of_trace, tenant, job.trace_id)
     return trace_view(job.trace_id, spans)
+
+
+# --- the question -----------------------------------------------------------------------------------------------
+
+
+class LazyEncoder:
+    """The embedding model, loaded by the first question, once."""
+
+    def __init__(self, encoder: Encoder | None = None) -> None:
+        self._encoder = encoder
+        self._loading = asyncio.Lock()
+
+    async def get(self) -> Encoder:
+        """The model. Raises ``Misconfigured`` or ``Unavailable`` when it cannot be loaded."""
+        async with self._loading:
+            if self._encoder is None:
+                self._encoder = await asyncio.to_thread(choose)
+            return self._encoder
+
+
+@api.post("/query", tags=["query"], responses=documented(422))
+async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf) -> SearchAnswer:
+    """Find what was said, by words and by meaning; each hit points at its second."""
+    lazy: LazyEncoder = request.app.state.encoder
+    return await search(asked, tenant, await lazy.get(), kit.vectors, kit.catalog)
 
 
 # --- recordings -------------------------------------------------------------------------------------------------
@@ -256,55 +280,12 @@ async def metrics(request: Request, _tenant: Tenant) -> Response:
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 
 
-# --- pages ------------------------------------------------------------------------------------------------------
-
-
-class Login(BaseModel):
-    """The key, typed into the page."""
-
-    key: str = Field(max_length=500)
-
-
-@pages.post("/login", status_code=204)
-async def login(request: Request, given: Login, kit: KitOf) -> Response:
-    """Remember the key in a cookie, for players and event streams, which cannot send headers."""
-    key = kit.settings.api_key.get_secret_value()
-    if not key or not web.same(given.key, key):
-        raise Refused(401, "not_authenticated", "This is not the API key.", headers={"WWW-Authenticate": "Bearer"})
-    response = Response(status_code=204)
-    secure = request.url.scheme == "https"
-    response.set_cookie(web.COOKIE, web.session_of(key), httponly=True, samesite="strict", secure=secure, path="/")
-    return response
-
-
-_FILES = {
-    "/": "index.html",
-    "/docs": "docs.html",
-    "/ui/app.js": "app.js",
-    "/ui/docs.js": "docs.js",
-    "/ui/style.css": "style.css",
-}
-_TYPES = {
-    ".html": "text/html; charset=utf-8",
-    ".js": "text/javascript; charset=utf-8",
-    ".css": "text/css; charset=utf-8",
-}
-
-
-async def _page(request: Request) -> FileResponse:
-    file = UI / _FILES[request.url.path]
-    return FileResponse(file, media_type=_TYPES[file.suffix], headers={"Cache-Control": "no-cache"})
-
-
-for _path in _FILES:
-    pages.add_api_route(_path, _page, methods=["GET"], response_class=FileResponse)
-
-
 # --- the app ----------------------------------------------------------------------------------------------------
 
 
-def prepare(app: FastAPI) -> None:
-    """Give an app what the query routes need."""
+def prepare(app: FastAPI, encoder: Encoder | None = None) -> None:
+    """Give an app what the query routes need; without ``encoder``, the one that the settings name."""
+    app.state.encoder = LazyEncoder(encoder)
     app.state.query = settings = load(QuerySettings)
     app.state.streams = Streams(settings)
 

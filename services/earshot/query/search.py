@@ -23,6 +23,7 @@ from earshot.kernel.ports import (
 )
 from earshot.kernel.telemetry import span, trace_id_of
 from earshot.query.context import around, words_of
+from earshot.query.locate import locate
 
 SPARE = 3
 """So many times more than asked for are fetched at first: some are not visible, some are the same stretch again."""
@@ -66,9 +67,11 @@ class Hit(BaseModel):
     recording_id: str
     title: str
     recorded_at: datetime | None
-    start_ms: int = Field(description="From the recording's start.")
-    end_ms: int
-    text: str
+    start_ms: int = Field(
+        description="Where the wording of the question begins, else the passage; from the recording's start."
+    )
+    end_ms: int = Field(description="Where the passage ends.")
+    text: str = Field(description="The passage.")
     words: list[Word] = Field(description="With their times; empty for transcripts without.")
     context_before: str = Field(description="What was said just before.")
     context_after: str = Field(description="What was said just after.")
@@ -114,7 +117,7 @@ async def search(
     with span("search", **{"earshot.mode": request.mode, "earshot.top_k": request.top_k}) as current:
         found = await _find(request, tenant, encoder, vectors, library)
         with span("look up the recordings"):
-            hits = await _describe(found, tenant, library)
+            hits = await _describe(found, request.query, tenant, library)
         took_ms = round((time.perf_counter() - started) * 1000)
         return SearchAnswer(hits=hits, took_ms=took_ms, trace_id=trace_id_of(current))
 
@@ -185,7 +188,7 @@ def _overlap(one: IndexedPassage, other: IndexedPassage) -> bool:
     return max(one.start_ms, other.start_ms) < min(one.end_ms, other.end_ms)
 
 
-async def _describe(found: Sequence[ScoredPassage], tenant: str, library: Library) -> list[Hit]:
+async def _describe(found: Sequence[ScoredPassage], query: str, tenant: str, library: Library) -> list[Hit]:
     """What the catalog knows of the hits: one look for each recording. One erased in this moment is left out."""
     hits: dict[int, Hit] = {}
     for recording_id in dict.fromkeys(hit.passage.recording_id for hit in found):
@@ -196,31 +199,31 @@ async def _describe(found: Sequence[ScoredPassage], tenant: str, library: Librar
         near = {hit.passage.segment_index + step for hit in mine.values() for step in (-1, 0, 1)}
         segments = await library.segments(tenant, recording_id, {index for index in near if index >= 0})
         by_index = {segment.index: segment for segment in segments}
-        hits |= {place: _hit(hit, recording, by_index) for place, hit in mine.items()}
+        hits |= {place: _hit(hit, query, recording, by_index) for place, hit in mine.items()}
     return [hits[place] for place in sorted(hits)]
 
 
-def _hit(found: ScoredPassage, recording: Recording, segments: Mapping[int, SegmentTranscribed]) -> Hit:
+def _hit(found: ScoredPassage, query: str, recording: Recording, segments: Mapping[int, SegmentTranscribed]) -> Hit:
     passage = found.passage
     before, after = around(passage, segments)
+    words = words_of(passage, segments.get(passage.segment_index))
+    place = locate(query, words)
+    start_ms = passage.start_ms if place is None else max(passage.start_ms, words[place].start_ms)
+    audio = None
+    if recording.source_key is not None:
+        audio = f"/api/v1/recordings/{recording.id}/audio#t={start_ms / 1000},{passage.end_ms / 1000}"
     return Hit(
         recording_id=recording.id,
         title=recording.title,
         recorded_at=recording.recorded_at,
-        start_ms=passage.start_ms,
+        start_ms=start_ms,
         end_ms=passage.end_ms,
         text=passage.text,
-        words=words_of(passage, segments.get(passage.segment_index)),
+        words=words,
         context_before=before,
         context_after=after,
         speakers=list(passage.speakers),
         score=found.score,
-        media_url=_media_url(recording, passage),
+        media_url=audio,
         degraded=passage.degraded,
     )
-
-
-def _media_url(recording: Recording, passage: IndexedPassage) -> str | None:
-    if recording.source_key is None:
-        return None
-    return f"/api/v1/recordings/{recording.id}/audio#t={passage.start_ms / 1000},{passage.end_ms / 1000}"
