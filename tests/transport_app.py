@@ -1,11 +1,12 @@
 """A worker for ``contract/test_transport.py``: copies a topic to another, and acknowledges what it is allowed to.
 
 Usage: ``python -m tests.transport_app BROKER_URL GROUP SOURCE TARGET [setting=value …]``. A value that begins with
-``hold`` is copied and never acknowledged, unless ``release=1``.
+``hold`` is copied and never acknowledged, unless ``release=true``; ``pause`` pauses its partition for a moment.
 """
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sys
 import tempfile
@@ -27,6 +28,9 @@ def make_app(url: str, group: str, source: str, target: str, *, release: bool = 
     @app.agent(topics[0], concurrency=1)
     async def copy(stream: Any) -> None:
         async for event in stream.noack().events():
+            if event.value == b"pause":
+                app.consumer.pause_partitions({event.message.tp})
+                asyncio.get_running_loop().call_later(0.3, app.consumer.resume_partitions, {event.message.tp})
             sent = await topics[1].send(
                 key=event.key,
                 value=event.value,

@@ -135,6 +135,15 @@ async def test_stopping_commits_what_is_acknowledged(rig: Rig) -> None:
     assert await rig.committed() == 2
 
 
+async def test_records_fetched_before_a_pause_are_not_skipped(rig: Rig) -> None:
+    """Faust itself drops them for good: their partition is paused, and the position is behind them."""
+    values = [b"pause", *(b"%d" % n for n in range(150))]
+    await rig.publish(*values)
+    await rig.start()
+    assert [record.value for record in await rig.copied(b"149")] == values
+    await rig.commits(151)
+
+
 @pytest.mark.kafka
 async def test_a_rebalance_commits_what_is_acknowledged(kafka_url: str) -> None:
     """Faust itself drops acknowledged offsets before the commit of a revoke: they would be done twice."""

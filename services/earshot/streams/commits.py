@@ -78,6 +78,10 @@ class LowestUnacked(_Base):
         records, _ = await super()._wait_next_records(timeout)
         return records, None
 
+    def resume_partitions(self, tps: Iterable[TP]) -> None:
+        """Fetch from the partitions again. The Kafka driver's own partition type would crash Faust here."""
+        super().resume_partitions({TP(*tp) for tp in tps})
+
     async def perform_seek(self) -> None:
         """Go back to the committed offsets."""
         self._seeks += 1
