@@ -13,6 +13,7 @@ from earshot.kernel import ids
 from earshot.kernel.events import Engine, SegmentTranscribed, Word
 from earshot.kernel.gate import RecordingKey, Standing
 from earshot.kernel.ports import IndexedPassage, Recording
+from earshot.query.locate import locate
 from earshot.query.search import SearchAnswer, SearchRequest, search
 from tests.fakes_vectors import FakeEncoder, FakeVectors
 
@@ -128,6 +129,36 @@ async def test_a_hit_says_what_was_said_where_and_around_it() -> None:
     assert [word.text for word in hit.words] == ["green", "apple", "tree"]
     assert (hit.context_before, hit.context_after) == ("long long ago there was a", "in the garden and so on")
     assert hit.media_url == "/api/v1/recordings/r/audio#t=103.0,105.9"
+
+
+async def test_a_hit_begins_where_the_wording_of_the_question_does() -> None:
+    """Within its passage, whose text stays whole; a question in other words leaves the passage's own beginning."""
+    system = System()
+    said = "ask not what your country can do for you ask what you can do for your country"
+    await system.say("r", said)
+    hit = (await system.ask("Ask what you can do, for your country!")).hits[0]
+    assert (hit.start_ms, hit.text, hit.media_url) == (9000, said, "/api/v1/recordings/r/audio#t=9.0,16.9")
+    assert (await system.ask("a nation and what one may do for it")).hits[0].start_ms == 0
+
+
+@pytest.mark.parametrize(
+    ("query", "place"),
+    [
+        ("what your country can do for you", 8),
+        ("ask what you can do for your country", 17),  # heard as: when you can do for your lovely
+        ("my fellow americans", 2),
+        ("country", 10),
+        ("your lovely", 21),
+        ("bananas", None),
+        ("is there any country where they all sing", None),
+        ("?!", None),
+    ],
+)
+def test_wording_is_located_also_where_it_was_misheard(query: str, place: int | None) -> None:
+    """In what an engine really heard of a clip."""
+    heard = "and all my fellow america and not so what your country can do for you and when you can do for your lovely"
+    words = [Word(text=text, start_ms=at, end_ms=at + 1) for at, text in enumerate(heard.split())]
+    assert locate(query, words) == place
 
 
 async def test_a_transcript_without_word_times_or_audio_still_has_its_context() -> None:
