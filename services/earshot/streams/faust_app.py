@@ -1,23 +1,14 @@
-"""A stage's sources as a Faust app that acknowledges nothing by itself, and Faust's producer behind our port."""
+"""A stage's sources as a Faust app that acknowledges nothing by itself."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
 import faust
-import structlog
-from aiokafka.errors import (
-    KafkaError,
-    MessageSizeTooLargeError,
-    RecordListTooLargeError,
-    TopicAuthorizationFailedError,
-)
 
 from earshot.kernel.codec import Record
-from earshot.kernel.errors import EarshotError, Misconfigured, Permanent, Unavailable
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Stage
 from earshot.streams.settings import WorkerSettings
@@ -25,7 +16,6 @@ from earshot.streams.transports import SAFE_SETTINGS, assert_cython, faust_broke
 
 Arrive = Callable[[Record, Callable[[], object], Callable[[], bool]], Awaitable[None]]
 """What an event is handed to: its record, its acknowledgement, whether its partition is still ours."""
-log = structlog.get_logger()
 
 
 def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: Path, arrive: Arrive) -> faust.App:
@@ -98,45 +88,3 @@ async def _wake_putters(app: faust.App, *_args: Any, **_more: Any) -> None:
     for queue in list(app.flow_control._queues):  # noqa: SLF001 - there is no public way to them
         if queue.empty():
             queue._wakeup_next(queue._putters)  # noqa: SLF001 - what asyncio.Queue.get does after taking an item
-
-
-class FaustProducer:
-    """The producer of an app, with the broker's refusals named after who acts."""
-
-    def __init__(self, app: faust.App) -> None:
-        self._app = app
-
-    async def send(self, record: Record) -> Awaitable[None]:
-        """Hand a record to the transport; the result resolves when the broker has acknowledged it."""
-        try:
-            producer = await self._app.maybe_start_producer()
-            future = await producer.send(
-                record.topic, record.key, record.value, record.partition, time.time(), list(record.headers)
-            )
-        except Exception as error:  # whatever the driver raises is named after who acts
-            raise refusal(record.topic, error) from error
-        return _confirmed(record.topic, future)
-
-
-async def _confirmed(topic: str, future: Awaitable[Any]) -> None:
-    try:
-        await future
-    except Exception as error:  # whatever the driver raises is named after who acts
-        raise refusal(topic, error) from error
-
-
-def refusal(topic: str, error: Exception) -> Exception:
-    """The error of a send as ours; one that is nobody's known fault stays as it is."""
-    if isinstance(error, EarshotError):
-        return error
-    if isinstance(error, (MessageSizeTooLargeError, RecordListTooLargeError)):
-        return Permanent(
-            f"{topic} refuses an output as too large: {error}",
-            next_step="Raise max.message.bytes of the topic, or send less in one event.",
-            code="output_too_large",
-        )
-    if isinstance(error, TopicAuthorizationFailedError):
-        return Misconfigured(f"The broker does not let us write to {topic}: {type(error).__name__}.")
-    if isinstance(error, (KafkaError, OSError, TimeoutError)):
-        return Unavailable("broker", f"A record for {topic} was not accepted: {type(error).__name__}: {error}")
-    return error

@@ -27,7 +27,8 @@ from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
 from earshot.streams.arrival import Reader
 from earshot.streams.collector import Collector
 from earshot.streams.dead_letters import DeadLetters
-from earshot.streams.faust_app import FaustProducer, build_app
+from earshot.streams.faust_app import build_app
+from earshot.streams.faust_producer import FaustProducer
 from earshot.streams.metrics import Metrics
 from earshot.streams.patience import Patience
 from earshot.streams.processor import Processor
