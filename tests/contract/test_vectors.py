@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
 import uuid
 from collections.abc import AsyncIterator, Sequence
@@ -16,9 +17,10 @@ from earshot.adapters.lance_table import WRITES_BEFORE_UPKEEP
 from earshot.adapters.lancedb import LanceStore
 from earshot.adapters.weaviate import WeaviateStore
 from earshot.kernel import ids
-from earshot.kernel.errors import Misconfigured
+from earshot.kernel.errors import Misconfigured, Unavailable
 from earshot.kernel.ports import IndexedPassage, PassageSet, SearchFilters, SearchMode, VectorStore
 from tests.fakes_vectors import FakeEncoder, FakeVectors
+from tests.processes import free_ports
 
 DIMENSIONS = 64
 HOSTILE = [
@@ -370,6 +372,44 @@ async def test_upkeep_changes_nothing_that_is_found(tmp_path: Path, index: str) 
     await again.store.close()
     table = await (await lancedb.connect_async(tmp_path)).open_table(f"{index}.default")
     assert (await table.stats())["fragment_stats"]["num_fragments"] < 10
+
+
+async def test_two_writers_lose_nothing(tmp_path: Path, index: str) -> None:
+    """As an indexer and an eraser, or two indexers, on one folder: each write is there, each deletion is done."""
+    stores = [LanceStore(tmp_path), LanceStore(tmp_path)]
+    await stores[0].prepare(index, DIMENSIONS)
+    owners = [Index(store, index, "default") for store in stores]
+    gone, kept = new_recording(), new_recording()
+    await owners[0].put(*(f"gone {at}" for at in range(5)), recording=gone, segment=99)
+
+    async def write(own: Index, segments: range) -> None:
+        for segment in segments:
+            await own.put(f"kept {segment}", recording=kept, segment=segment)
+
+    await asyncio.gather(write(owners[0], range(15)), write(owners[1], range(15, 30)), owners[1].delete(gone))
+    assert [await own.count(kept) for own in owners] == [30, 30]
+    assert await owners[0].count(gone) == 0
+    for store in stores:
+        await store.close()
+
+
+async def test_a_store_that_cannot_be_reached_is_unavailable(tmp_path: Path) -> None:
+    """A server that is not there, a folder that is a file; a key in the URL is not repeated."""
+    (tmp_path / "file").write_bytes(b"")
+    port, grpc = free_ports(2)
+    for store in (LanceStore(tmp_path / "file"), WeaviateStore(f"weaviate://:secret@127.0.0.1:{port}?grpc={grpc}")):
+        for call in (store.ping(), store.count("Passages_x_1", "t"), store.prepare("Passages_x_1", 1)):
+            with pytest.raises(Unavailable) as caught:
+                await call
+            assert caught.value.dependency == "vectors"
+            assert "secret" not in str(caught.value)
+        await store.close()
+
+
+def test_a_url_without_ports_is_refused() -> None:
+    for url in ("weaviate://host:http", "weaviate://host?grpc=none", "weaviate://host:1?grpc=1"):
+        with pytest.raises(Misconfigured, match="ports"):
+            WeaviateStore(url)
 
 
 def test_the_encoder_of_these_tests_makes_unit_vectors() -> None:

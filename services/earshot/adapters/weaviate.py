@@ -44,6 +44,8 @@ class WeaviateStore:
         try:
             self._host, self._port = parts.hostname or "localhost", parts.port or 8080
             self._grpc, self._replicas = int(options.get("grpc", 50051)), int(options.get("replicas", 1))
+            if self._grpc == self._port:
+                raise ValueError("one port for two protocols")
         except ValueError as error:
             raise Misconfigured(
                 "EARSHOT_VECTORS_URL names no usable ports.", next_step="Write weaviate://host:8080?grpc=50051."
