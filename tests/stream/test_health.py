@@ -1,0 +1,102 @@
+"""A worker's own HTTP, its heartbeat's facts and its metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import Unavailable
+from earshot.kernel.gate import Gate
+from earshot.kernel.settings import Settings
+from earshot.streams.health import HealthServer
+from earshot.streams.host import Host, Ports
+from earshot.streams.metrics import NAMES
+from earshot.streams.settings import WorkerSettings
+from tests.fakes_stream import FakeAttempts, FakeHeartbeats, FakeStandings, stage_of
+
+
+async def nothing(_deliveries: Any) -> AsyncIterator[Any]:
+    for _ in ():
+        yield _
+
+
+class Dependency:
+    """Something the stage needs, up or down."""
+
+    down = ""
+
+    async def probe(self) -> None:
+        if self.down:
+            raise Unavailable("vectors", self.down)
+
+
+@pytest.fixture
+def dependency() -> Dependency:
+    return Dependency()
+
+
+@pytest.fixture
+def host(tmp_path: Path, dependency: Dependency) -> Host:
+    settings = Settings(broker_url=f"sqlite://{tmp_path}/log.sqlite")
+    kit = Kit(settings)
+    ports = Ports(kit.codec, Gate(FakeStandings()), FakeAttempts(), FakeHeartbeats(), kit.log)
+    return Host(stage_of(nothing, probe=dependency.probe), settings, WorkerSettings(), ports)
+
+
+@pytest.fixture
+async def url(host: Host) -> AsyncIterator[str]:
+    async with HealthServer(host, "127.0.0.1", 0) as server:
+        yield f"http://127.0.0.1:{server.port}"
+
+
+async def get(url: str) -> httpx.Response:
+    async with httpx.AsyncClient() as client:
+        return await client.get(url)
+
+
+async def test_a_worker_that_runs_is_live_and_ready(url: str) -> None:
+    assert (await get(f"{url}/health/live")).json() == {"stage": "copier", "state": "running"}
+    ready = await get(f"{url}/health/ready")
+    assert (ready.status_code, ready.json()["ready"]) == (200, True)
+
+
+async def test_a_paused_worker_is_live_but_not_ready_and_says_why(url: str, host: Host) -> None:
+    with host.vitals.pause("The store is down."):
+        assert (await get(f"{url}/health/live")).status_code == 200
+        ready = await get(f"{url}/health/ready")
+    assert (ready.status_code, ready.json()["reason"]) == (503, "The store is down.")
+
+
+async def test_a_dependency_that_does_not_answer_is_named(url: str, dependency: Dependency) -> None:
+    dependency.down = "The vectors do not answer."
+    ready = await get(f"{url}/health/ready")
+    assert (ready.status_code, ready.json()["reason"]) == (503, "The vectors do not answer.")
+
+
+async def test_every_declared_metric_is_served(url: str, host: Host) -> None:
+    host.metrics.done(2)
+    text = (await get(f"{url}/metrics")).text
+    assert all(name in text for name in NAMES)
+    assert 'earshot_events_total{outcome="done",stage="copier"} 2.0' in text
+
+
+async def test_other_paths_are_unknown(url: str) -> None:
+    assert (await get(f"{url}/table")).status_code == 404
+
+
+@pytest.mark.parametrize("nonsense", [b"\r\n\r\n", b"\x00" * 9000, b"GET"])
+async def test_nonsense_is_turned_away_and_the_next_is_served(url: str, nonsense: bytes) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", httpx.URL(url).port or 0)
+    writer.write(nonsense)
+    writer.write_eof()
+    answer = await reader.read()
+    writer.close()
+    assert b"200" not in answer
+    assert json.loads((await get(f"{url}/health/live")).text)["state"] == "running"

@@ -1,0 +1,68 @@
+"""Waiting with backoff, and the broker's refusals named after who acts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import aiokafka.errors as kafka
+import pytest
+
+from earshot.kernel.errors import Misconfigured, Permanent, Unavailable
+from earshot.streams.faust_producer import refusal
+from earshot.streams.patience import Patience
+from earshot.streams.vitals import Vitals
+
+
+def test_waits_double_up_to_a_limit_with_half_of_each_left_to_chance() -> None:
+    patience = Patience(Vitals(), 0.5, 30.0)
+    for tries in (*range(8), 10_000):
+        longest = min(30.0, 0.5 * 2.0 ** min(tries, 20))
+        assert all(longest / 2 <= patience.delay_s(tries) <= longest for _ in range(50))
+
+
+async def test_only_what_may_pass_is_waited_out() -> None:
+    waited: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        waited.append(seconds)
+
+    errors: list[Exception] = [Unavailable("catalog", "Down."), Permanent("No.")]
+
+    async def call() -> None:
+        raise errors.pop(0)
+
+    with pytest.raises(Permanent):
+        await Patience(Vitals(), 0.5, 30.0, sleep).until(call)
+    assert len(waited) == 1
+
+
+def test_the_reason_of_the_innermost_pause_is_shown() -> None:
+    vitals = Vitals()
+    with vitals.pause("outer"):
+        with vitals.pause("inner"):
+            assert vitals.reason == "inner"
+        assert (vitals.state, vitals.reason) == ("paused", "outer")
+    assert (vitals.state, vitals.reason) == ("running", "")
+
+
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (kafka.MessageSizeTooLargeError("big"), Permanent),
+        (kafka.RecordListTooLargeError("big"), Permanent),
+        (kafka.TopicAuthorizationFailedError("t"), Misconfigured),
+        (kafka.KafkaConnectionError("gone"), Unavailable),
+        (kafka.NotEnoughReplicasError("isr"), Unavailable),
+        (ConnectionResetError("gone"), Unavailable),
+        (Unavailable("broker", "The file is busy."), Unavailable),
+        (ZeroDivisionError("a bug"), ZeroDivisionError),
+    ],
+)
+def test_refusals_are_named_after_who_acts(error: Exception, kind: Any) -> None:
+    assert isinstance(refusal("t", error), kind)
+
+
+def test_the_driver_may_wrap_the_brokers_refusal() -> None:
+    wrapped = RuntimeError("Error while sending")
+    wrapped.__cause__ = kafka.MessageSizeTooLargeError("big")
+    assert isinstance(refusal("t", wrapped), Permanent)
