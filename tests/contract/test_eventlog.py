@@ -16,6 +16,7 @@ from earshot.kernel.errors import LimitExceeded, Misconfigured, Unavailable
 from earshot.kernel.ports import EventLog
 from tests.fakes_log import FakeLog
 from tests.processes import free_ports
+from tests.servers import KafkaServer
 
 KINDS = ["fake", "sqlite", pytest.param("kafka", marks=pytest.mark.kafka)]
 
@@ -124,6 +125,19 @@ async def test_kafka_gets_the_topic_configuration(kafka_url: str) -> None:
 
 async def test_ping_answers(log: EventLog) -> None:
     await log.ping()
+
+
+@pytest.mark.kafka
+async def test_a_broker_that_dies_under_a_tail_is_unavailable(kafka_server: KafkaServer) -> None:
+    log = KafkaLog(kafka_server.url, request_s=3)
+    await log.create({"t": {}}, 1)
+    await log.publish([Record("t", b"k", b"x")])
+    tail = log.tail(["t"], from_start=True, follow=True)
+    assert (await asyncio.wait_for(anext(tail), 30)).value == b"x"
+    kafka_server.kill()
+    with pytest.raises(Unavailable):
+        await asyncio.wait_for(anext(tail), 60)
+    await log.close()
 
 
 @pytest.mark.parametrize("call", ["ping", "partitions", "publish", "create", "lag"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -260,6 +261,21 @@ async def test_a_full_disk_is_unavailable_and_nothing_of_the_group_is_kept(log: 
     await log._writer.call(lambda connection: connection.db.pragma("max_page_count", 1_000_000))
     await log.publish([Record("t", None, b"after")])
     assert await contents(log, "t") == [(0, b"before"), (1, b"after")]
+
+
+async def test_after_closing_it_says_so(log: SqliteLog) -> None:
+    await log.publish([Record("t", None, b"x")])
+    await log.close()
+    with pytest.raises(Unavailable, match="closed"):
+        await log.publish([Record("t", None, b"y")])
+
+
+async def test_a_lost_doorbell_folder_loses_no_record(log: SqliteLog) -> None:
+    await log.publish([Record("t", None, b"x")])
+    shutil.rmtree(bell_folder(log.path))
+    await log.publish([Record("t", None, b"y")])
+    await log.publish([Record("t", None, b"z")])
+    assert [value for _, value in await contents(log, "t")] == [b"x", b"y", b"z"]
 
 
 async def test_a_doorbell_works_below_any_path_and_sweeps_the_dead(tmp_path: Path) -> None:

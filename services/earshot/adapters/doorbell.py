@@ -57,11 +57,18 @@ class Doorbell:
         """Set ``rung`` at every ring from now on."""
         if self._socket is not None or not self._usable:
             return
-        self._path = self._folder / _name()
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.setblocking(False)
-        self._socket.bind(str(self._path))
-        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._answer)
+        listener, path = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM), self._folder / _name()
+        listener.setblocking(False)
+        try:
+            self._prepare()
+            listener.bind(str(path))
+        except OSError as error:
+            log.warning("no doorbell, polling instead", error=str(error))
+            listener.close()
+            self._usable = False
+            return
+        self._socket, self._path = listener, path
+        asyncio.get_running_loop().add_reader(listener.fileno(), self._answer)
 
     def _answer(self) -> None:
         assert self._socket is not None
@@ -79,13 +86,20 @@ class Doorbell:
         if self._out is None:
             self._out = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
             self._out.setblocking(False)
-        for entry in os.scandir(self._folder):
+        for path in self._listeners():
             try:
-                self._out.sendto(b"!", entry.path)
+                self._out.sendto(b"!", path)
             except ConnectionRefusedError:
-                Path(entry.path).unlink(missing_ok=True)  # nobody listens: its process died
+                Path(path).unlink(missing_ok=True)  # nobody listens: its process died
             except OSError:
                 continue  # full, so it is ringing already; or just gone
+
+    def _listeners(self) -> list[str]:
+        try:
+            return [entry.path for entry in os.scandir(self._folder)]
+        except OSError as error:
+            log.warning("the doorbell's folder cannot be read, consumers poll", error=str(error))
+            return []
 
     def close(self) -> None:
         """Stop listening and remove the socket."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
@@ -76,10 +77,15 @@ class KafkaLog:
                             consumer.seek(place, end)
                     if from_start:
                         await consumer.seek_to_beginning(*ends)
+            quiet_since = time.monotonic()
             while follow or await self._before(consumer, ends):
                 with _reported():
                     found = await consumer.getmany(timeout_ms=_POLL_MS)
+                if not found and time.monotonic() - quiet_since > self._request_s:
+                    await self.ping()  # the consumer itself would wait for a lost broker in silence
+                    quiet_since = time.monotonic()
                 for place, messages in found.items():
+                    quiet_since = time.monotonic()
                     for message in messages:
                         if follow or message.offset < ends[place]:
                             yield _record(message)

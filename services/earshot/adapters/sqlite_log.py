@@ -40,10 +40,13 @@ class _Role:
     def __init__(self, path: Path, name: str, *, durable: bool) -> None:
         self._open = partial(LogConnection, path, durable=durable)
         self._connection: LogConnection | None = None
+        self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"log-{name}")
 
     async def call(self, work: Callable[[LogConnection], T]) -> T:
-        """Run work on the connection, in its thread."""
+        """Run work on the connection, in its thread. Raises ``Unavailable`` after :meth:`close`."""
+        if self._closed:
+            raise Unavailable("broker", "The log is closed, the process is ending.")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
 
     def _run(self, work: Callable[[LogConnection], T]) -> T:
@@ -53,6 +56,7 @@ class _Role:
 
     def close(self) -> None:
         """Wait for the work in progress, then close."""
+        self._closed = True
         self._thread.shutdown(wait=True)
         if self._connection is not None:
             self._connection.close()
@@ -160,7 +164,8 @@ class SqliteLog:
         for topic in topics:
             await self.partitions(topic)
         positions = dict.fromkeys(ends, 0) if from_start else dict(ends)
-        self._doorbell().listen()
+        if follow:
+            self._doorbell().listen()
         while True:
             found = await self.fetch(positions, Limits())
             for place, records in found.items():
