@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earshot.embedder.passages import Cut, cut
@@ -38,6 +38,7 @@ def ends(cuts: list[Cut]) -> list[str]:
     return [piece.text.split()[-1] for piece in cuts]
 
 
+@settings(deadline=None)
 @given(st.lists(words, max_size=120), st.integers(1, 40), st.integers(0, 40))
 def test_every_word_is_in_a_passage_in_order_and_in_time(said: list[Word], most: int, shared: int) -> None:
     """Whatever the words and the sizes: nothing lost, nothing moved, no passage too long or outside its segment."""
@@ -56,6 +57,7 @@ def test_every_word_is_in_a_passage_in_order_and_in_time(said: list[Word], most:
     assert reached == len(said)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=400), st.integers(1, 20), st.integers(0, 10))
 def test_a_text_without_words_is_spread_over_its_segment(text: str, most: int, shared: int) -> None:
     """All of it is in some passage; passages begin with the segment, end with it, and never go back in time."""

@@ -56,7 +56,8 @@ def _unit(vector: np.ndarray) -> list[float]:
 
 
 def _load() -> Any:
-    handlers = list(logging.getLogger().handlers)
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
     try:
         import wordllama
 
@@ -68,4 +69,5 @@ def _load() -> Any:
             next_step="Install it with `pip install 'earshot[local]'`, or set EARSHOT_EMBEDDER__MODEL=bge-m3.",
         ) from error
     finally:
-        logging.getLogger().handlers[:] = handlers  # the package calls logging.basicConfig when imported
+        root.handlers[:] = handlers  # the package calls logging.basicConfig when imported
+        root.setLevel(level)
