@@ -71,6 +71,14 @@ async def test_the_same_progress_again_changes_nothing(catalog, tenant):
     assert len(await outbox(catalog, tenant, RECORDINGS_COMPLETED)) == 1
 
 
+async def test_a_state_never_falls(catalog, tenant):
+    first = await accepted(catalog, tenant)
+    await catalog.record([total(first, 1), progressed(first, "indexer", 0)])
+    await catalog.record([progressed(first, "indexer", 0, "failed"), progressed(first, "segmenter", None, "pending")])
+    job = await catalog.job(tenant, first.job.id)
+    assert (job.state, [stage.failed for stage in job.stages]) == ("completed", [0, 0])
+
+
 async def test_a_completed_retry_supersedes_what_was_before(catalog, tenant):
     first = await accepted(catalog, tenant)
     recording_id = first.job.recording_id
