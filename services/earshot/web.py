@@ -21,6 +21,7 @@ from earshot.kernel.ports import Decoder, Encoder
 from earshot.kernel.settings import Settings
 from earshot.logs import set_up
 from earshot.query import app as query
+from earshot.query.pages import pages
 
 _DESCRIPTION = """Everything said becomes searchable, to the second.
 
@@ -52,7 +53,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
     problems.install(app)
     ingest.prepare(app, decoder)
     query.prepare(app, encoder)
-    for router in (ingest.router, query.api, query.health, query.pages):
+    for router in (ingest.router, query.api, query.health, pages):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
     return app

@@ -189,6 +189,18 @@ async def test_a_malformed_form_is_refused(web, content_type, body, status, code
     refused(answer, status, code)
 
 
+async def test_an_upload_that_stalls_is_ended_and_frees_its_place(web):
+    web.app.state.ingest.settings = IngestSettings(_env_file=None, max_idle_s=0.01)
+
+    async def body() -> AsyncIterator[bytes]:
+        yield _PART
+        await asyncio.Event().wait()
+
+    headers = {"Content-Type": "multipart/form-data; boundary=b"}
+    refused(await web.client.post("/api/v1/ingest", content=body(), headers=headers), 408, "upload_stalled")
+    assert web.app.state.ingest.receiving == 0
+
+
 async def test_a_field_sent_twice_is_refused(web):
     answer = await web.client.post("/api/v1/ingest", files=[("file", ("a", WAV)), ("file", ("b", WAV))])
     refused(answer, 422, "invalid_request")

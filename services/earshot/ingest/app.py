@@ -87,7 +87,7 @@ router = APIRouter(prefix=PREFIX, tags=["ingest"])
 @router.post(
     "/ingest",
     status_code=202,
-    responses=documented(400, 409, 413, 415, 422, 429) | {202: {"description": "It will be processed."}},
+    responses=documented(400, 408, 413, 415, 422, 429) | {202: {"description": "It will be processed."}},
     openapi_extra={"requestBody": _FORM},
 )
 async def ingest(

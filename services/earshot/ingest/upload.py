@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import re
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -98,7 +99,11 @@ async def _parse(request: Request, settings: IngestSettings) -> FormData:
         raise too_large()
     budget = Budget(settings.max_bytes)
     parser = _Parser(
-        request.headers, _bounded(request, budget), max_files=len(_FILES), max_fields=_MAX_FIELDS, max_part_size=MIB
+        request.headers,
+        _bounded(request, budget, settings.max_idle_s),
+        max_files=len(_FILES),
+        max_fields=_MAX_FIELDS,
+        max_part_size=MIB,
     )
     try:
         form = await parser.parse()
@@ -113,8 +118,18 @@ async def _parse(request: Request, settings: IngestSettings) -> FormData:
         raise
 
 
-async def _bounded(request: Request, budget: Budget) -> AsyncGenerator[bytes, None]:
-    async for chunk in request.stream():
+async def _bounded(request: Request, budget: Budget, max_idle_s: float) -> AsyncGenerator[bytes, None]:
+    """The body, as long as it keeps coming and stays within its budget."""
+    stream = aiter(request.stream())
+    while True:
+        try:
+            chunk = await asyncio.wait_for(anext(stream), max_idle_s)
+        except StopAsyncIteration:
+            return
+        except TimeoutError as error:
+            raise Refused(
+                408, "upload_stalled", f"Nothing came for {max_idle_s:g} s.", next_step="Send it again."
+            ) from error
         budget.spend(len(chunk))
         yield chunk
 

@@ -49,6 +49,14 @@ function play(hit) {
   player.play().catch((error) => { $("message").textContent = `The audio does not play: ${error.message}`; });
 }
 
+function stop() {
+  player.pause();
+  player.removeAttribute("src");
+  player.load();
+  delete player.dataset.source;
+  player.hidden = true;
+}
+
 function hitItem(hit, query) {
   const where = make("span", { className: "where" }, make("b", { textContent: clock(hit.start_ms) }), hit.title || "Untitled");
   if (hit.speakers?.length) where.append(` · ${hit.speakers.join(", ")}`);
@@ -58,7 +66,9 @@ function hitItem(hit, query) {
   if (hit.context_after) said.append(make("span", { className: "context", textContent: ` ${hit.context_after} …` }));
   const button = make("button", { className: "hit", type: "button", onclick: () => play(hit) }, where, said);
   button.title = hit.media_url ? "Play from here" : "This transcript has no audio";
-  return make("li", {}, button);
+  const item = make("li", {}, button);
+  item.dataset.recording = hit.recording_id;
+  return item;
 }
 
 async function search(event) {
@@ -110,6 +120,8 @@ function recordingItem(recording) {
     if (!confirm(`Erase “${title}” for ever?`)) return;
     await call(`/recordings/${recording.id}`, { method: "DELETE" });
     item.remove();
+    document.querySelectorAll(`[data-recording="${CSS.escape(recording.id)}"]`).forEach((hit) => hit.remove());
+    if (player.dataset.source?.includes(recording.id)) stop();
   });
   if (recording.job) follow(item, recording.job);
   return item;

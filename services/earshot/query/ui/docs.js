@@ -30,9 +30,9 @@ function fields(api, caption, schema) {
   return table(api, caption, Object.entries(properties).map(([name, one]) => [name, one, required.includes(name)]));
 }
 
-function example(body) {
+function example(api, body) {
   const [media] = Object.values(body?.content ?? {});
-  const shown = media?.example ?? Object.values(media?.examples ?? {})[0]?.value;
+  const shown = media?.example ?? Object.values(media?.examples ?? {})[0]?.value ?? resolve(api, media?.schema).examples?.[0];
   return shown ? make("pre", { textContent: JSON.stringify(shown, null, 2), tabIndex: 0 }) : null;
 }
 
@@ -45,12 +45,12 @@ function operation(api, path, method, about) {
     return [status, content?.schema ?? { type: kind ?? "" }, false, one.description];
   });
   const good = Object.values(about.responses).map((one) => one.content?.["application/json"]?.schema).find(Boolean);
-  return make("details", {}, summary, table(api, "Parameters", parameters), type ? fields(api, `Body: ${type}`, media.schema) : null, example(about.requestBody), table(api, "Answers", answers), good ? fields(api, "Fields of the answer", good) : null, example(about.responses["200"]));
+  return make("details", {}, summary, table(api, "Parameters", parameters), type ? fields(api, `Body: ${type}`, media.schema) : null, example(api, about.requestBody), table(api, "Answers", answers), good ? fields(api, "Fields of the answer", good) : null, example(api, about.responses["200"]));
 }
 
 const api = await (await fetch("/openapi.json")).json();
 document.getElementById("version").textContent = `version ${api.info.version}`;
-document.getElementById("description").textContent = api.info.description;
+document.getElementById("description").textContent = api.info.description.replace(/([^\n])\n(?!\n)/g, "$1 ").replaceAll("`", "");
 for (const tag of api.tags) {
   const found = Object.entries(api.paths).flatMap(([path, methods]) =>
     Object.entries(methods).filter(([, about]) => about.tags?.includes(tag.name)).map(([method, about]) => operation(api, path, method, about)));
