@@ -63,6 +63,7 @@ async def run(kit: Kit, settings: RelaySettings) -> None:
     pace = Pace(settings.batch_rows, settings.poll_s, settings.retry_max_s, settings.publish_s)
     try:
         places = await _places(kit, settings, vitals)
+        log.info("started", stage=STAGE)
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(relay(kit.catalog, kit.log, places, kit.codec, vitals, pace))
             tasks.create_task(_repeat("heartbeat_failed", settings.heartbeat_s, lambda: _beat(kit, vitals)))
