@@ -9,6 +9,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import httpx
+
 from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
 
 HUB_NAME = "BAAI/bge-m3"
@@ -96,12 +98,12 @@ def _load(name: str, cache: Path | None, device: str) -> Any:
         raise Misconfigured(
             f"BGE-M3 needs FlagEmbedding: {error}.", next_step="Install it with `pip install 'earshot[embedding]'`."
         ) from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, httpx.HTTPError) as error:
         raise _refused(name, error) from error
 
 
 def _refused(name: str, error: Exception) -> EarshotError:
-    """Why a model did not load, in one sentence. Hugging Face raises ``OSError`` for all of it."""
+    """Why a model did not load, in one sentence. Hugging Face raises ``OSError`` for most of it."""
     cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
     if Path(name).is_dir():
         return Misconfigured(f"The folder {name} holds no model that loads: {cause}")
