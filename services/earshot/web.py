@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -48,6 +50,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
         docs_url=None,
         redoc_url=None,
         lifespan=_lifespan,
+        telemetry=web.NO_TELEMETRY,
     )
     web.install(app, kit)
     problems.install(app)
@@ -63,6 +66,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     """Close whatever was opened on the way."""
     kit: Kit = app.state.kit
+    await asyncio.to_thread(_open, kit)
     try:
         yield
     finally:
@@ -70,6 +74,11 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for name in ("vectors", "log", "catalog"):
             if name in opened:
                 await opened[name].close()
+
+
+def _open(kit: Kit) -> None:
+    """Make the adapters before the first request needs them; what cannot work ends the start."""
+    _ = kit.catalog, kit.blobs, kit.vectors, kit.log
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -103,6 +112,8 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
     """
     web.check_bind(host, settings)
     set_up(settings)
+    # the server raises the signal that stopped it once more: without a handler that would end us before we closed
+    signal.signal(signal.SIGTERM, lambda *_: None)
     kit = Kit(settings)
     provider = _trace(settings, kit)
     try:
@@ -112,6 +123,7 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
             port=port,
             log_config=None,
             access_log=False,
+            http="h11",  # the other one has no limit for headers
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=15,

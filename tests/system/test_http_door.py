@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 
 from earshot.adapters.web import check_bind
 from earshot.ingest.settings import IngestSettings
@@ -362,3 +363,16 @@ async def test_a_wrong_path_and_a_wrong_method_are_problems(web):
     answer = await web.client.put("/api/v1/ingest")
     refused(answer, 405, "method_not_allowed")
     assert "POST" in answer.headers["allow"]
+
+
+async def test_the_kept_trace_of_a_recording_has_the_upload_as_its_root(tmp_path, monkeypatch):
+    async with system(tmp_path) as web:
+        provider = TracerProvider()
+        provider.add_span_processor(SimpleSpanProcessor(telemetry.CatalogExporter(web.kit.catalog)))
+        monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
+        accepted = await web.upload()
+        (row,) = await web.kit.catalog.pending(10)
+        shown = (await web.client.get(f"{accepted['links']['job']}/trace")).json()
+        (root,) = shown["spans"]
+        assert (root["name"], root["parent_id"]) == ("POST /api/v1/ingest", None)
+        assert dict(row.headers)["traceparent"].decode().split("-")[1:3] == [shown["trace_id"], root["span_id"]]

@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Request, Security
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.telemetry import TelemetryConfig
+from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.datastructures import Headers, MutableHeaders
@@ -20,8 +22,11 @@ from earshot.adapters.problems import Refused, internal_problem, problem
 from earshot.adapters.wiring import Kit
 from earshot.kernel import telemetry
 from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.ports import Job
 from earshot.kernel.settings import Settings
 
+NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
+"""FastAPI's own would put a second span between ours, and what clients sent into logs."""
 DEFAULT_TENANT = "default"
 COOKIE = "earshot_session"
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -204,6 +209,13 @@ class Door:
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+
+
+def mark_span(job: Job) -> None:
+    """The trace of a job begins at the request that made it: the request's span is kept with it."""
+    trace.get_current_span().set_attributes(
+        {telemetry.TENANT: job.tenant, telemetry.RECORDING: job.recording_id, telemetry.REVISION: job.revision}
+    )
 
 
 def _route(scope: Scope) -> str:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
-from opentelemetry import trace
 from pydantic import BaseModel, Field
 
 from earshot.adapters import problems, web
@@ -15,7 +14,6 @@ from earshot.adapters.wiring import Kit
 from earshot.ingest.accept import accept
 from earshot.ingest.settings import IngestSettings
 from earshot.ingest.upload import offered
-from earshot.kernel import telemetry
 from earshot.kernel.ledger import JobState
 from earshot.kernel.ports import Accepted, Decoder
 from earshot.kernel.settings import load
@@ -107,7 +105,7 @@ async def ingest(
             accepted = await accept(offer, kit.blobs, state.decoder, kit.catalog)
     finally:
         state.receiving -= 1
-    _mark_span(accepted)
+    web.mark_span(accepted.job)
     view = _view(accepted)
     response.headers["Location"] = view.links.job
     return view
@@ -133,20 +131,12 @@ def prepare(app: FastAPI, decoder: Decoder | None = None) -> None:
 
 def create_app(kit: Kit, decoder: Decoder | None = None) -> FastAPI:
     """The ingest service on its own. ``decoder`` is for tests."""
-    app = FastAPI(title="Earshot ingest", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Earshot ingest", docs_url=None, redoc_url=None, telemetry=web.NO_TELEMETRY)
     web.install(app, kit)
     problems.install(app)
     prepare(app, decoder)
     app.include_router(router)
     return app
-
-
-def _mark_span(accepted: Accepted) -> None:
-    """The trace of a recording begins at its upload."""
-    job = accepted.job
-    trace.get_current_span().set_attributes(
-        {telemetry.TENANT: job.tenant, telemetry.RECORDING: job.recording_id, telemetry.REVISION: job.revision}
-    )
 
 
 def _view(accepted: Accepted) -> AcceptedView:

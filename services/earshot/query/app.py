@@ -105,7 +105,9 @@ async def cancel_job(job: FoundJob, tenant: Tenant, kit: KitOf) -> JobView:
 @api.post("/jobs/{id}/retry", tags=["jobs"], status_code=202, responses=documented(404, 409))
 async def retry_job(job: FoundJob, tenant: Tenant, kit: KitOf, response: Response) -> JobView:
     """Try a failed or cancelled job again, as a new job."""
-    view = job_view(await kit.catalog.retry(tenant, job.id, trace_headers()))
+    again = await kit.catalog.retry(tenant, job.id, trace_headers())
+    web.mark_span(again)
+    view = job_view(again)
     response.headers["Location"] = view.links["self"]
     return view
 
@@ -292,7 +294,7 @@ def prepare(app: FastAPI, encoder: Encoder | None = None) -> None:
 
 def create_app(kit: Kit) -> FastAPI:
     """The query service on its own."""
-    app = FastAPI(title="Earshot query", docs_url=None, redoc_url=None)
+    app = FastAPI(title="Earshot query", docs_url=None, redoc_url=None, telemetry=web.NO_TELEMETRY)
     web.install(app, kit)
     problems.install(app)
     prepare(app)
