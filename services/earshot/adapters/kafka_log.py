@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any
 
+import structlog
 from aiokafka import AIOKafkaConsumer, AIOKafkaProducer, TopicPartition
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
@@ -28,6 +29,8 @@ REQUEST_S = 15.0
 MAX_RECORD = 1024 * 1024
 """Bytes of one request (``max.message.bytes`` of a broker is 1,048,588 by default)."""
 _POLL_MS = 500
+
+log = structlog.get_logger()
 
 
 class KafkaLog:
@@ -136,12 +139,10 @@ class KafkaLog:
         """Close the connections."""
         producer, admin = self._producer, self._admin
         self._producer = self._admin = None
-        with _reported():
-            async with asyncio.timeout(self._request_s):
-                if producer is not None:
-                    await producer.stop()
-                if admin is not None:
-                    await admin.close()
+        if producer is not None:
+            await _let_go(producer.stop(), self._request_s)
+        if admin is not None:
+            await _let_go(admin.close(), self._request_s)
 
     async def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
         with _reported():
@@ -223,7 +224,7 @@ class KafkaLog:
         try:
             yield consumer
         finally:
-            await consumer.stop()
+            await _let_go(consumer.stop(), self._request_s)
 
 
 def missing(topic: str) -> Misconfigured:
@@ -238,6 +239,17 @@ async def _start(client: Any) -> None:
     except BaseException:
         await client.stop()
         raise
+
+
+async def _let_go(closing: Coroutine[Any, Any, None], seconds: float) -> None:
+    """Close a client in bounded time. With the broker away aiokafka hangs, or ends in a cancellation of its own."""
+    task = asyncio.ensure_future(closing)
+    await asyncio.wait([task], timeout=seconds)
+    if not task.done():
+        task.cancel()
+        log.warning("a Kafka client did not close in time", seconds=seconds)
+    elif not task.cancelled() and (error := task.exception()) is not None:
+        log.warning("a Kafka client did not close cleanly", error=str(error))
 
 
 async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:

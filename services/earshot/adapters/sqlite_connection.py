@@ -33,6 +33,8 @@ CREATE TABLE records (id INTEGER PRIMARY KEY AUTOINCREMENT, topic TEXT NOT NULL,
                       key BLOB, value BLOB);
 CREATE UNIQUE INDEX records_place ON records (topic, partition, offset);
 CREATE INDEX records_key ON records (key, topic, partition, offset) WHERE key IS NOT NULL;
+CREATE INDEX records_age ON records (topic, timestamp_ms);
+CREATE INDEX records_null ON records (topic, timestamp_ms) WHERE value IS NULL;
 CREATE TABLE commits (consumer TEXT, topic TEXT, partition INTEGER, next INTEGER NOT NULL,
                       PRIMARY KEY (consumer, topic, partition)) WITHOUT ROWID;
 CREATE TABLE erased (recording_id TEXT PRIMARY KEY, at_ms INTEGER NOT NULL) WITHOUT ROWID;
