@@ -17,8 +17,9 @@ async def retract(
 ) -> AsyncIterator[Output]:
     """Leave ``audio.transcripts`` with the right last record for each segment: the highest revision's, or none.
 
-    Overtaken work stays in the catalog, where the higher revision hides it. Cancelled work leaves the catalog; its
-    cached transcript stays, for the next attempt. Erased work leaves both.
+    Overtaken work stays in the catalog, where the higher revision hides it. Of erased work the cached transcript goes
+    here, and of cancelled work when no other attempt has one; rows in the catalog are the eraser's, which needs them
+    to find what else there is.
 
     Raises:
         Unavailable: a store does not answer.
@@ -26,11 +27,9 @@ async def retract(
     for item in stale:
         segment = item.delivery.event
         assert isinstance(segment, SegmentCut)
-        if item.verdict is Verdict.ERASED:
-            await blobs.delete([cache_key(segment, recognizer)])
-        if item.verdict in (Verdict.ERASED, Verdict.CANCELLED):
-            await transcripts.forget(segment.tenant, segment.recording_id, revision=segment.revision)
         highest = await transcripts.highest(segment.tenant, segment.recording_id, segment.index)
+        if item.verdict is Verdict.ERASED or (item.verdict is Verdict.CANCELLED and highest is None):
+            await blobs.delete([cache_key(segment, recognizer)])
         if (output := _last_word(item, segment, highest)) is not None:
             yield output
 
