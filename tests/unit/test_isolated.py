@@ -2,16 +2,17 @@
 
 import asyncio
 import os
+import shutil
 import signal
 from pathlib import Path
 
 import psutil
 import pytest
-from tests.waiting import eventually
 
 from earshot.adapters import isolated_child, scratch
 from earshot.adapters.isolated import CPU_LIMIT, DEADLINE, MEMORY_LIMIT, Isolated, Limits
 from earshot.kernel.errors import NotAudio, Unavailable, UnitCrashed
+from tests.waiting import eventually
 
 TARGET = "tests.isolated_target:Target"
 
@@ -161,6 +162,15 @@ def test_folders_of_the_dead_are_swept_and_those_of_the_living_stay(tmp_path):
     assert {path.name for path in scratch.sweep(tmp_path)} == {"dead", "half"}
     assert (tmp_path / "alive").is_dir()
     os.close(held)
+
+
+def test_a_folder_that_was_taken_away_is_made_again():
+    first = scratch.folder()
+    assert scratch.folder() == first
+    shutil.rmtree(first)
+    second = scratch.folder()
+    assert second.is_dir()
+    assert second != first
 
 
 def _zombie(pid: int) -> bool:

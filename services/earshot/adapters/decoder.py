@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import shutil
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,8 +15,8 @@ from earshot.kernel.ports import CutEnd, CutSegment, Probe
 
 TARGET = "earshot.adapters.decode_child:DecodeChild"
 SILENCE_LIMIT_S = 120.0  # the child speaks every 5 s; one that does not hangs
-# Measured: a CPU second decodes 200 s of speech and finds the pauses in it; in FLAC, silence packs into 220 bytes a
-# second, so a CPU second for 2,000 bytes leaves even that twenty times what it needs.
+# Measured: a CPU second decodes nearly 400 s of speech and finds the pauses in it. In FLAC, silence packs into 220 bytes
+# a second, so a CPU second for 2,000 bytes leaves even that many times what it needs.
 DURATION_PER_CPU_S = 4
 
 
@@ -74,8 +74,11 @@ class IsolatedDecoder:
             LimitExceeded: longer than allowed, or the decoder ran out of its limits.
             UnitCrashed: the decoder died or hung.
         """
-        async with self._child(path, CPU_LIMIT, MEMORY_LIMIT) as child:
-            async for item in child.stream("cut", str(path), deadline_s=SILENCE_LIMIT_S):
+        async with (
+            self._child(path, CPU_LIMIT, MEMORY_LIMIT) as child,
+            aclosing(child.stream("cut", str(path), deadline_s=SILENCE_LIMIT_S)) as items,
+        ):
+            async for item in items:
                 if "flac" in item:
                     yield CutSegment(**item)
                 elif "segments" in item:

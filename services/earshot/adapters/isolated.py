@@ -17,7 +17,7 @@ import os
 import shutil
 import signal
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ class Isolated:
             message = await self._exchange({"method": method, "args": args, "stream": False}, deadline_s)
             return message["value"]
 
-    async def stream(self, method: str, *args: Any, deadline_s: float) -> AsyncIterator[Any]:
+    async def stream(self, method: str, *args: Any, deadline_s: float) -> AsyncGenerator[Any, None]:
         """The items of one generator method, each within the deadline. The child waits until an item is read.
 
         Leaving the loop early ends the child.

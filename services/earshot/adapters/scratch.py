@@ -18,7 +18,11 @@ _LOCK = ".lock"
 
 def folder() -> Path:
     """This process's own folder for temporary files."""
-    return _folder(os.getpid())
+    own = _folder(os.getpid())
+    if not (own / _LOCK).exists():  # a system that tidies up took it away
+        _folder.cache_clear()
+        own = _folder(os.getpid())
+    return own
 
 
 @cache
