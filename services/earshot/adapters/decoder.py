@@ -15,8 +15,8 @@ from earshot.kernel.ports import CutEnd, CutSegment, Probe
 
 TARGET = "earshot.adapters.decode_child:DecodeChild"
 SILENCE_LIMIT_S = 120.0  # the child speaks every 5 s; one that does not hangs
-# Measured: a CPU second decodes nearly 400 s of speech and finds the pauses in it. In FLAC, silence packs into 220 bytes
-# a second, so a CPU second for 2,000 bytes leaves even that many times what it needs.
+# Measured: a CPU second decodes nearly 400 s of speech and finds the pauses in it. In FLAC, silence packs into 220
+# bytes a second, so a CPU second for 2,000 bytes leaves even that many times what it needs.
 DURATION_PER_CPU_S = 4
 
 
