@@ -6,6 +6,7 @@ Buckets take their credentials and endpoint from the usual variables (``AWS_*``,
 from __future__ import annotations
 
 import asyncio
+import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -24,6 +25,7 @@ from earshot.kernel.errors import BlobMissing, ForeignUri, Misconfigured, Unavai
 from earshot.kernel.events import TENANT_PATTERN
 
 BUCKETS = ("s3", "gs", "az")
+ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")  # plain HTTP when one of them says so
 CHUNK = 4 * 1024 * 1024  # of a streamed read: one request each, so a slow reader never meets a request's timeout
 PART = 8 * 1024 * 1024  # of a multipart upload; S3 allows 10,000 parts: 80 GB
 DELETE_BATCH = 500
@@ -260,7 +262,11 @@ def _bucket(url: str, timeout_s: float) -> ObjectStore:
     extra: dict[str, Any] = {"copy_if_not_exists": "multipart"} if url.startswith("s3://") else {}
     return from_url(
         url,
-        client_options={"timeout": timedelta(seconds=timeout_s), "connect_timeout": timedelta(seconds=5)},
+        client_options={
+            "timeout": timedelta(seconds=timeout_s),
+            "connect_timeout": timedelta(seconds=5),
+            "allow_http": any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS),
+        },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=timeout_s)},
         **extra,
     )
