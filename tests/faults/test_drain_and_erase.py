@@ -46,6 +46,16 @@ async def test_a_unit_that_outlasts_the_drain_is_done_again_by_the_next_worker(s
 
 
 @EITHER
+async def test_a_paused_stage_does_not_wait_for_the_drain(system: System) -> None:
+    await system.publish(*[item.model_copy(update={"language": "down"}) for item in system.segments(2)])
+    copier = system.start("copier", drain_s=3600, retry_first_s=3600, retry_max_s=3600)
+    await eventually(lambda: system.state("copier")[0] == "paused")
+    copier.signal(signal.SIGTERM)
+    assert await copier.ended() == 0
+    assert await system.behind("copier") == 2
+
+
+@EITHER
 async def test_a_second_sigterm_ends_it_at_once(system: System) -> None:
     copier, _ = await at_work(system)
     copier.signal(signal.SIGTERM)

@@ -49,7 +49,6 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
             await arrive(*_taken(app, event))
 
     app.agent(source, name=f"{stage.name}.intake", concurrency=1)(intake)
-    app.on_partitions_assigned.connect(_wake_putters)
     return app
 
 
@@ -77,14 +76,3 @@ def _taken(app: faust.App, event: Any) -> tuple[Record, Callable[[], object], Ca
     )
     generation = message.generation_id
     return record, event.ack, lambda: bool(generation == app.consumer_generation_id)
-
-
-async def _wake_putters(app: faust.App, *_args: Any, **_more: Any) -> None:
-    """Free whoever waits for room in a queue that a rebalance has emptied.
-
-    Faust clears its queues without waking them: the conductor would wait for room in an empty queue for ever, and the
-    agent for an event.
-    """
-    for queue in list(app.flow_control._queues):  # noqa: SLF001 - there is no public way to them
-        if queue.empty():
-            queue._wakeup_next(queue._putters)  # noqa: SLF001 - what asyncio.Queue.get does after taking an item

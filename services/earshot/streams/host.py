@@ -121,6 +121,7 @@ class Host:
             start = asyncio.create_task(self._start(stack))
             await _first(start, self._ending.wait())
             if not start.done():  # asked to end while a dependency was down
+                self._limit = end_within(self._worker.stop_s, 0)
                 await _cancelled([start])
                 return 0
             app, processor = start.result()
@@ -194,10 +195,11 @@ class Host:
             if not self._ending.is_set():
                 raise app.crash_reason or RuntimeError("The Faust app stopped by itself.")
             await self._collector.close()
-            await asyncio.wait({pump}, timeout=self._worker.drain_s)
+            # What waits for something that is down is not worth waiting for: it will be delivered again.
+            await asyncio.wait({pump}, timeout=0 if self.vitals.paused else self._worker.drain_s)
             if pump.done():
                 return pump.result()
-            log.warning("drain_deadline", stage=self.stage.name, seconds=self._worker.drain_s)
+            log.warning("not_drained", stage=self.stage.name, reason=self.vitals.reason or "The deadline passed.")
         finally:
             # What follows commits what is acknowledged and leaves the group, where the broker still answers.
             self._limit = end_within(self._worker.stop_s, 0 if self._ending.is_set() else EXIT_BUG)
