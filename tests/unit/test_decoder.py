@@ -137,9 +137,10 @@ async def test_a_video_without_sound_is_refused_and_named(file):
     ["ffconcat version 1.0\nfile {0}\n", "#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n{0}\n#EXT-X-ENDLIST\n"],
 )
 async def test_lists_that_name_other_files_open_none_of_them(file, playlist):
-    """The file they name is sound, so opening it would succeed."""
+    """The file they name is sound and lies beside them, so opening it would succeed."""
+    file(JFK.read_bytes(), "jfk.flac")
     with pytest.raises(NotAudio):
-        await DECODER.probe(file(playlist.format(JFK).encode(), "list"))
+        await DECODER.probe(file(playlist.format("jfk.flac").encode(), "list"))
 
 
 async def test_silence_is_a_recording_without_segments(file):
