@@ -159,3 +159,11 @@ def test_no_lock_file_names_a_host_and_every_requirement_has_a_hash():
         assert "://" not in lock, path.name
         for requirement in re.split(r"\n(?=\S)", lock.strip()):
             assert "--hash=sha256:" in requirement, f"{path.name}: {requirement[:60]}"
+
+
+def test_the_workflow_runs_the_gate_and_the_smoke_test_that_are_there():
+    workflow = yaml.safe_load((ROOT / ".github/workflows/ci.yml").read_text(encoding="utf-8"))
+    steps = [step.get("run", "") for job in workflow["jobs"].values() for step in job["steps"]]
+    for script in (".ci/run", "deploy/smoke.sh"):
+        assert script in steps
+        assert (ROOT / script).stat().st_mode & 0o111, f"{script} is not executable"
