@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -85,6 +85,7 @@ class Stage:
         tombstone: what a null value means here; by default it is acknowledged.
         resources: entered before the first event and left after the last: engines, stores.
         probe: checks its own dependencies; raises ``Unavailable`` while one is down.
+        info: said with every sign of life: ``engine`` (as in ``Engine``) or ``model`` of the stages that use one.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Stage:
     tombstone: Callable[[Record], AsyncIterator[Output]] | None = None
     resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     probe: Callable[[], Awaitable[None]] | None = None
+    info: Callable[[], Mapping[str, Any]] = dict
 
 
 def emit(topic: Topic, event: Event, cause: Delivery[Any]) -> Output:

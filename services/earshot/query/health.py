@@ -95,8 +95,9 @@ def engines_of(beats: list[Heartbeat]) -> list[dict[str, Any]]:
     """What workers say of their engines, each once."""
     said: list[dict[str, Any]] = []
     for beat in sorted(beats, key=lambda beat: (beat.stage, beat.at)):
-        if beat.info:
-            entry = {"stage": beat.stage, "state": beat.state, **beat.info}
+        said_of = {name: beat.info[name] for name in ("engine", "model") if name in beat.info}
+        if said_of:
+            entry = {"stage": beat.stage, "state": beat.state, **said_of}
             if entry not in said:
                 said.append(entry)
     return said
