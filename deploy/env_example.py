@@ -23,7 +23,7 @@ HEAD = """# Every setting, with its default. Copy this to .env and change what y
 
 
 def settings_classes() -> list[type[BaseSettings]]:
-    """Every settings class of the package: what all share first, then the parts in the order of their folders."""
+    """Every settings class of the package: what all share first, then the parts by folder; no bases of others."""
     paths = sorted(PACKAGE.glob("*/settings.py"), key=lambda path: (path.parent.name != "kernel", path))
     found: dict[type[BaseSettings], None] = {}
     for path in paths:
@@ -31,7 +31,7 @@ def settings_classes() -> list[type[BaseSettings]]:
         for _, kind in inspect.getmembers(module, inspect.isclass):
             if issubclass(kind, BaseSettings) and kind is not BaseSettings:
                 found.setdefault(kind)
-    return list(found)
+    return [kind for kind in found if not any(other is not kind and issubclass(other, kind) for other in found)]
 
 
 def variables(kind: type[BaseSettings]) -> Iterator[tuple[str, str, str]]:

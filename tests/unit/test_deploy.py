@@ -41,6 +41,11 @@ def test_the_example_env_has_every_setting_with_its_description():
     assert (ROOT / ".env.example").read_text(encoding="utf-8") == text()
 
 
+def test_every_setting_is_listed_once():
+    names = [name for kind in settings_classes() for name, _, _ in variables(kind)]
+    assert len(names) == len(set(names))
+
+
 def test_every_setting_is_described():
     assert [name for kind in settings_classes() for name, description, _ in variables(kind) if not description] == []
 
