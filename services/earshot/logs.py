@@ -12,8 +12,18 @@ from opentelemetry import trace
 
 from earshot.kernel.settings import Settings
 
-OTHERS = ("faust", "mode", "aiokafka", "sqlalchemy", "alembic", "httpx", "httpcore")
-"""Libraries that say at info what nobody needs to know."""
+OTHERS = (
+    "faust",
+    "mode",
+    "aiokafka",
+    "sqlalchemy",
+    "alembic",
+    "httpx",
+    "httpcore",
+    "earshot.streams.kafka",
+    "earshot.streams.sqlite",
+)
+"""Libraries that say at info what nobody needs to know; Faust names its services after our transports."""
 
 
 def set_up(settings: Settings) -> None:

@@ -164,3 +164,13 @@ async def test_a_null_value_deletes_and_the_next_event_is_unaffected(system: Sys
     await system.put(AUDIO_TRANSCRIPTS, Record("", AUDIO_TRANSCRIPTS.key(gone).encode(), None))
     await system.publish_transcripts(*system.segments(1))
     await system.settles("shelver")
+
+
+@pytest.mark.parametrize("broker", ["sqlite"], indirect=True)
+async def test_a_second_worker_of_a_stage_on_the_embedded_log_is_refused(system: System) -> None:
+    first = system.start("copier")
+    await eventually(lambda: "started" in first.log())
+    second = system.start("copier")
+    assert await second.ended() == 78, second.log()
+    assert "already consumes" in second.log()
+    assert first.alive
