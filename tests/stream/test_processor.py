@@ -133,6 +133,24 @@ async def test_what_is_erased_during_the_work_is_undone_before_the_acknowledgeme
     assert bench.acked == [7]
 
 
+async def test_a_verdict_that_changes_while_it_is_acted_on_is_acted_on_again() -> None:
+    verdicts: list[str] = []
+
+    async def work(deliveries: Sequence[Delivery[Any]]) -> AsyncIterator[Output]:
+        yield transcript(deliveries[0])
+        bench.standings.known["t", recording(0)] = Standing("cancelled", 1)
+
+    async def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
+        verdicts.append(stale[0].verdict.value)
+        bench.standings.known["t", recording(0)] = Standing("live", 2)  # tried again meanwhile
+        yield erase_key(AUDIO_TRANSCRIPTS, f"{recording(0)}:0", stale[0].delivery)
+
+    bench = Bench(stage_of(work, undo=undo))
+    await bench.process(record_of(segment(0), 0))
+    assert verdicts == ["cancelled", "overtaken"]
+    assert bench.acked == [0]
+
+
 async def test_an_outage_during_the_undoing_never_skips_it() -> None:
     undone: list[int] = []
 

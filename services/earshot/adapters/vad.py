@@ -67,7 +67,7 @@ class SileroVad:
 
     def _run(self, samples: Samples) -> list[float]:
         """Probabilities of whole frames, shape ``(len(samples) / 512,)``."""
-        frames: NDArray[np.float32] = (samples.astype(np.float32) / 32768).reshape(-1, FRAME)
+        frames: NDArray[np.float32] = (samples / np.float32(32768)).astype(np.float32).reshape(-1, FRAME)
         before = np.vstack([self._context, frames[:-1, -CONTEXT:]])
         self._context = frames[-1, -CONTEXT:]
         inputs = {"input": np.hstack([before, frames]), "h": self._h, "c": self._c}

@@ -68,5 +68,5 @@ class Kit:
         if url.startswith("kafka://"):
             from earshot.adapters.kafka_log import KafkaLog
 
-            return KafkaLog(url)
+            return KafkaLog(url, self.settings.replication)
         raise Misconfigured(f"EARSHOT_BROKER_URL is neither kafka:// nor sqlite:///: {url.split(':')[0]}")

@@ -78,11 +78,19 @@ class Desk:
         return await self._tools.sender.publish(outputs, trace, lambda: self._tools.point("in_work"))
 
     async def undo(self, judged: Sequence[tuple[Unit, Verdict]]) -> None:
-        """Undo what was erased, cancelled or overtaken, however long it takes."""
-        if not judged:
-            return
-        stale = [Stale(unit.delivery, verdict) for unit, verdict in judged]
-        units = [unit for unit, _ in judged]
+        """Undo what was erased, cancelled or overtaken, however long it takes.
+
+        A verdict may change while it is acted on: a cancelled attempt is tried again, and its null would then come
+        after the new attempt's transcript. So the gate is asked again until the answer stays the same.
+        """
+        while judged:
+            stale = [Stale(unit.delivery, verdict) for unit, verdict in judged]
+            units = [unit for unit, _ in judged]
+            await self._undo_once(stale, units)
+            now = await self.judge(units)
+            judged = [pair for pair, before in zip(now, judged, strict=True) if pair[1] not in (before[1], Verdict.GO)]
+
+    async def _undo_once(self, stale: Sequence[Stale], units: Sequence[Unit]) -> None:
         await self._tools.patience.until(lambda: self.publish(self._stage.undo(stale), units))
 
     async def judge(self, units: Sequence[Unit]) -> list[tuple[Unit, Verdict]]:
