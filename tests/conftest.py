@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.servers import CannotHave, KafkaServer, PostgresServer, Server, WeaviateServer
+from tests.servers import CannotHave, KafkaServer, PostgresServer, S3Server, Server, WeaviateServer
 
 
 def _have(kind: type[Server]) -> Server:
@@ -47,6 +47,14 @@ def weaviate_url() -> Iterator[str]:
 def postgres_url() -> Iterator[str]:
     """``postgresql+psycopg://…``, one server for the session; tests keep apart by schema or database."""
     yield from _shared_url(PostgresServer, "EARSHOT_TEST_POSTGRES")
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[S3Server]:
+    """A bucket for the session; tests keep apart by prefix."""
+    with _have(S3Server) as server:
+        assert isinstance(server, S3Server)
+        yield server
 
 
 @pytest.fixture

@@ -1,9 +1,9 @@
-"""Real servers for tests: Kafka, Weaviate, PostgreSQL; by Docker where an engine answers, else as native processes.
+"""Real servers for tests: Kafka, Weaviate, PostgreSQL, S3; by Docker where an engine answers, else as native processes.
 
-Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars and the
-Weaviate binary into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of your own, set
+Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, Weaviate
+and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of your own, set
 ``EARSHOT_TEST_KAFKA=kafka://host:port``, ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port`` or
-``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…``.
+``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…`` or ``EARSHOT_TEST_S3=s3://bucket`` with ``AWS_*`` beside it.
 """
 
 from __future__ import annotations
@@ -28,9 +28,11 @@ from tests.processes import Container, Process, Runner, answers, docker_answers,
 KAFKA_VERSION = "4.3.1"
 WEAVIATE_VERSION = "1.35.2"
 POSTGRES_VERSION = "17"
+VERSITYGW_VERSION = "1.8.0"
 CACHE = Path(os.environ.get("EARSHOT_TEST_CACHE") or Path.home() / ".cache" / "earshot")
 KAFKA_JARS = CACHE / f"kafka-{KAFKA_VERSION}"
 WEAVIATE_BINARY = CACHE / "bin" / f"weaviate-server-v{WEAVIATE_VERSION}"
+S3_BINARY = CACHE / "bin" / f"versitygw-v{VERSITYGW_VERSION}"
 READY_WITHIN_S = 90.0
 
 
@@ -258,6 +260,49 @@ class PostgresServer(Server):
         try:
             psycopg.connect(self.url.replace("+psycopg", ""), connect_timeout=2).close()
         except psycopg.OperationalError:
+            return False
+        return True
+
+
+class S3Server(Server):
+    """An S3 gateway over a folder, with one bucket."""
+
+    name = "s3"
+    bucket = "earshot"
+
+    def __init__(self) -> None:
+        super().__init__(ports=1)
+
+    @property
+    def url(self) -> str:
+        return f"s3://{self.bucket}"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What an S3 client needs to find it and be let in."""
+        return {
+            "AWS_ENDPOINT": f"http://127.0.0.1:{self.ports[0]}",
+            "AWS_ACCESS_KEY_ID": "test",
+            "AWS_SECRET_ACCESS_KEY": "test-secret",
+            "AWS_REGION": "us-east-1",
+        }
+
+    def _container(self) -> Runner:
+        return self._process()
+
+    def _process(self) -> Runner:
+        if not S3_BINARY.exists():
+            raise CannotHave("S3 needs Go and `make test-servers`, or EARSHOT_TEST_S3.")
+        (self.folder / "root" / self.bucket).mkdir(parents=True)
+        (self.folder / "sidecar").mkdir()
+        access = ["--access", "test", "--secret", "test-secret", "--port", f"127.0.0.1:{self.ports[0]}"]
+        store = ["posix", "--sidecar", str(self.folder / "sidecar"), str(self.folder / "root")]
+        return Process([str(S3_BINARY), *access, *store], self.folder / "s3.log")
+
+    def _ready(self) -> bool:
+        try:
+            socket.create_connection(("127.0.0.1", self.ports[0]), timeout=2).close()
+        except OSError:
             return False
         return True
 

@@ -8,7 +8,15 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from tests.servers import CACHE, KAFKA_JARS, KAFKA_VERSION, WEAVIATE_BINARY, WEAVIATE_VERSION
+from tests.servers import (
+    CACHE,
+    KAFKA_JARS,
+    KAFKA_VERSION,
+    S3_BINARY,
+    VERSITYGW_VERSION,
+    WEAVIATE_BINARY,
+    WEAVIATE_VERSION,
+)
 
 POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
   <modelVersion>4.0.0</modelVersion>
@@ -29,6 +37,7 @@ def fetch() -> None:
     for what, target, tool, get in (
         (f"Kafka {KAFKA_VERSION}", KAFKA_JARS, "mvn", _kafka),
         (f"Weaviate {WEAVIATE_VERSION}", WEAVIATE_BINARY, "go", _weaviate),
+        (f"versitygw {VERSITYGW_VERSION}", S3_BINARY, "go", _versitygw),
     ):
         if target.exists():
             print(f"{what}: already at {target}")
@@ -51,7 +60,14 @@ def _kafka(folder: Path) -> Path:
 
 
 def _weaviate(folder: Path) -> Path:
-    """The server by ``go install``, which checks it against the Go checksum database."""
-    module = f"github.com/weaviate/weaviate/cmd/weaviate-server@v{WEAVIATE_VERSION}"
-    subprocess.run(["go", "install", module], env={**os.environ, "GOBIN": str(folder)}, check=True)
-    return folder / "weaviate-server"
+    return _go(folder, "github.com/weaviate/weaviate/cmd/weaviate-server", WEAVIATE_VERSION)
+
+
+def _versitygw(folder: Path) -> Path:
+    return _go(folder, "github.com/versity/versitygw/cmd/versitygw", VERSITYGW_VERSION)
+
+
+def _go(folder: Path, module: str, version: str) -> Path:
+    """A program by ``go install``, which checks it against the Go checksum database."""
+    subprocess.run(["go", "install", f"{module}@v{version}"], env={**os.environ, "GOBIN": str(folder)}, check=True)
+    return folder / module.rpartition("/")[2]
