@@ -1,9 +1,9 @@
 """Real servers for tests: Kafka, Weaviate, PostgreSQL, S3; by Docker where an engine answers, else as native processes.
 
 Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, Weaviate
-and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of your own, set
-``EARSHOT_TEST_KAFKA=kafka://host:port``, ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port`` or
-``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…`` or ``EARSHOT_TEST_S3=s3://bucket`` with ``AWS_*`` beside it.
+and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of
+your own, set ``EARSHOT_TEST_KAFKA=kafka://host:port``, ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port``,
+``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…`` or ``EARSHOT_TEST_S3=s3://bucket`` (with ``AWS_*`` beside it).
 """
 
 from __future__ import annotations

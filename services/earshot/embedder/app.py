@@ -30,9 +30,11 @@ def create_stage(kit: Kit) -> Stage:
         async for output in embed(batch, encoder, kit.catalog, size):
             yield output
 
+    about: dict[str, str] = {}
+
     @asynccontextmanager
     async def model_loaded() -> AsyncIterator[None]:
-        await asyncio.to_thread(choose)
+        about["model"] = (await asyncio.to_thread(choose)).model
         yield
 
     return Stage(
@@ -42,4 +44,5 @@ def create_stage(kit: Kit) -> Stage:
         work=work,
         batch=BatchPolicy(max_events=settings.batch_events, max_age_s=settings.batch_age_s),
         resources=model_loaded,
+        info=lambda: about,
     )

@@ -217,7 +217,7 @@ class Host:
     async def _heartbeat(self) -> None:
         async def beat() -> None:
             vitals = self.vitals
-            info = {"lag": vitals.lag, "deliveries": vitals.deliveries}
+            info = {"lag": vitals.lag, "deliveries": vitals.deliveries, **self.stage.info()}
             now = datetime.now(UTC)
             sign = Heartbeat(self.stage.name, self.name, vitals.state, vitals.reason, now, info)
             await self._ports.heartbeats.beat(sign)
