@@ -8,7 +8,7 @@ import pytest
 
 from tests.system.conftest import EXAMPLES, System, rows
 
-TOLERANCE_S = 5.0
+TOLERANCE_S = 2.0
 
 
 @pytest.fixture

@@ -20,8 +20,8 @@ from earshot.cli.supervisor import Supervisor
 from earshot.kernel.errors import Permanent
 from earshot.kernel.settings import Settings, load
 
-SECOND_TOLERANCE_S = 5.0
-"""How far the start of a hit may be from where the wording starts: about one passage."""
+SECOND_TOLERANCE_S = 2.0
+"""How far the start of a hit may be from where the wording starts, in seconds."""
 WITHIN_S = 600.0
 SPELLINGS = {"mr": "mister", "mrs": "missus", "dr": "doctor"}
 
