@@ -35,6 +35,8 @@ def publish(
 ) -> None:
     """Publish JSON events to a topic, as Avro with the headers of the specification."""
     known = _topic(topic)
+    if known.event is None:
+        raise Permanent("Dead letters are written by stages only.", next_step="Publish to the topic itself.")
     lines = (file.read_text(encoding="utf-8") if file else sys.stdin.read()).splitlines()
     parsed = [_parse(known, number, line) for number, line in enumerate(lines, 1) if line.strip()]
     asyncio.run(_publish(known, parsed))
@@ -62,8 +64,7 @@ def _topic(name: str) -> Topic:
 
 
 def _parse(topic: Topic, number: int, line: str) -> Event:
-    if topic.event is None:
-        raise Permanent("Dead letters are written by stages only.", next_step="Publish to the topic itself.")
+    assert topic.event is not None
     try:
         return topic.event.model_validate_json(line)
     except ValidationError as error:
