@@ -181,6 +181,24 @@ async def test_outputs_of_a_worker_that_died_before_undoing_are_undone_by_the_ne
     assert bench.acked == [0]
 
 
+async def test_what_fails_because_it_was_erased_meanwhile_is_undone_and_no_dead_letter() -> None:
+    """An erasure takes the audio from under whoever reads it."""
+
+    async def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
+        yield erase_key(AUDIO_TRANSCRIPTS, f"{recording(0)}:0", stale[0].delivery)
+
+    async def work(_: Sequence[Delivery[Any]]) -> AsyncIterator[Output]:
+        bench.standings.known["t", recording(0)] = Standing("erased", 1)
+        raise Permanent("There is nothing in the blob store.", code="blob_missing")
+        yield
+
+    bench = Bench(stage_of(work, undo=undo, costly=True))
+    await bench.process(record_of(segment(0), 0))
+    assert [(record.topic, record.value) for record in bench.producer.sent] == [("audio.transcripts", None)]
+    assert bench.acked == [0]
+    assert bench.attempts.counts == {}
+
+
 async def test_unknown_recordings_are_dead_lettered_and_not_told_to_the_ledger() -> None:
     bench = Bench(stage_of(copy))
     bench.standings.known["t", recording(0)] = None

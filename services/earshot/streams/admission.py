@@ -46,9 +46,10 @@ class Admission:
         judged = await self._desk.judge(units)
         if self._stage.adopt is not None and any(verdict is Verdict.UNKNOWN for _, verdict in judged):
             judged = await self._desk.judge([unit for unit, verdict in judged if await self._adopted(unit, verdict)])
-        await self._skip([pair for pair in judged if pair[1] not in (Verdict.GO, Verdict.UNKNOWN)])
         for unit, verdict in judged:
-            if verdict is Verdict.UNKNOWN:
+            if verdict not in (Verdict.GO, Verdict.UNKNOWN):
+                await self._desk.drop(unit, verdict)
+            elif verdict is Verdict.UNKNOWN:
                 event = unit.delivery.event
                 about = f"revision {event.revision} of recording {event.recording_id}"
                 await self._desk.give_up(unit, UnknownRecording(f"The catalog has never heard of {about}."))
@@ -65,16 +66,6 @@ class Admission:
             await self._desk.give_up(unit, error)
             return False
         return True
-
-    async def _skip(self, judged: Sequence[tuple[Unit, Verdict]]) -> None:
-        for unit, verdict in judged:
-            try:
-                await self._desk.undo([(unit, verdict)])
-            except Permanent as error:
-                await self._desk.give_up(unit, error)
-            else:
-                unit.arrived.ack()
-                self._tools.metrics.skipped(1)
 
     async def _delete(self, arrived: Arrived) -> None:
         if self._stage.tombstone is not None:

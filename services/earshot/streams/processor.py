@@ -17,7 +17,7 @@ import structlog
 from opentelemetry import trace
 
 from earshot.kernel import telemetry
-from earshot.kernel.errors import Misconfigured, Permanent, Transient, UnitCrashed
+from earshot.kernel.errors import EarshotError, Misconfigured, Permanent, Transient, UnitCrashed
 from earshot.kernel.gate import Verdict
 from earshot.kernel.stage import Stage
 from earshot.streams.admission import Admission
@@ -92,14 +92,14 @@ class Processor:
         """Work on one unit until it is done or given up."""
         for waits in count():
             if tries > MAX_TRIES:
-                return await self._desk.give_up(unit, UnitCrashed(f"The worker died {MAX_TRIES} times at this event."))
+                return await self._fail(unit, UnitCrashed(f"The worker died {MAX_TRIES} times at this event."))
             try:
                 return await self._once([unit])
             except Permanent as error:
-                return await self._desk.give_up(unit, error)
+                return await self._fail(unit, error)
             except Transient as error:
                 if isinstance(error, UnitCrashed) and tries >= MAX_TRIES:
-                    return await self._desk.give_up(unit, error)
+                    return await self._fail(unit, error)
                 tries = await self._after(unit, error, tries)
                 await self._tools.patience.wait(waits, error)
             except Exception as error:
@@ -107,9 +107,17 @@ class Processor:
                     telemetry.fail(unit.span, error)
                     raise
                 log.exception("unit_crashed", unit=unit.id)
-                return await self._desk.give_up(unit, UnitCrashed(f"Failed {tries} times at this event: {error!r}"))
+                return await self._fail(unit, UnitCrashed(f"Failed {tries} times at this event: {error!r}"))
             tries = await self._count(unit, tries)
         return None
+
+    async def _fail(self, unit: Unit, error: EarshotError) -> None:
+        """Give a unit up; where it failed because it was erased or cancelled meanwhile, drop it without a word."""
+        [(_, verdict)] = await self._desk.judge([unit])
+        if verdict in (Verdict.GO, Verdict.UNKNOWN):
+            await self._desk.give_up(unit, error)
+        else:
+            await self._desk.drop(unit, verdict)
 
     async def _after(self, unit: Unit, error: Transient, tries: int) -> int:
         """How many tries still count after an error that may pass: crashes do, an outage does not."""

@@ -10,7 +10,7 @@ from opentelemetry.trace import Span
 
 from earshot.kernel import telemetry
 from earshot.kernel.codec import Record
-from earshot.kernel.errors import EarshotError, UnknownRecording
+from earshot.kernel.errors import EarshotError, Permanent, UnknownRecording
 from earshot.kernel.events import Event
 from earshot.kernel.gate import Gate, Verdict
 from earshot.kernel.ports import Attempts
@@ -100,6 +100,17 @@ class Desk:
         events = [unit.delivery.event for unit in units]
         verdicts = await self._tools.patience.until(lambda: self._tools.gate.verdicts(events))
         return list(zip(units, verdicts, strict=True))
+
+    async def drop(self, unit: Unit, verdict: Verdict) -> None:
+        """Undo what may have been made of a unit that the gate refuses, and acknowledge it."""
+        try:
+            await self.undo([(unit, verdict)])
+        except Permanent as error:
+            await self.give_up(unit, error)
+        else:
+            await self.forget_tries([unit])
+            unit.arrived.ack()
+            self._tools.metrics.skipped(1)
 
     async def bury(self, record: Record, error: EarshotError, trace_id: str) -> None:
         """Dead-letter a record."""

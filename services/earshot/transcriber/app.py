@@ -36,7 +36,7 @@ def create_stage(kit: Kit) -> Stage:
         costly=True,
         deadline_s=_deadline(settings),
         resources=lambda: recognizer,
-        info=lambda: {"engine": recognizer.engine.model_dump()} if recognizer.pid else {},
+        info=lambda: {"engine": recognizer.engine.model_dump()} if hasattr(recognizer, "engine") else {},
     )
 
 
