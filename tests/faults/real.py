@@ -220,10 +220,10 @@ class Flow:
 
         await self.sure(still, within)
 
-    async def sure(self, check: Callable[[], Awaitable[Any]], within: float = PATIENCE_S) -> Any:
+    async def sure(self, check: Callable[[], Awaitable[Any]], within: float = PATIENCE_S, every: float = 0.1) -> Any:
         """``eventually``, whose failure tells the last words of every process."""
         try:
-            return await eventually(check, within=within, every=0.1)
+            return await eventually(check, within=within, every=every)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.last_words()}") from error
 

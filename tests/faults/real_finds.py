@@ -11,7 +11,6 @@ from contextlib import closing
 import httpx
 
 from earshot.eraser.remains import remains
-from earshot.kernel import ids
 from earshot.kernel.codec import Record
 from earshot.kernel.events import SegmentEmbedded, SegmentTranscribed
 from earshot.kernel.ports import SearchFilters
@@ -145,10 +144,10 @@ async def left_of_cancelled(flow: Flow, recording_id: str, revision: int) -> lis
     return found
 
 
-async def unused_transcripts(flow: Flow, recording_ids: Collection[str]) -> list[str]:
-    """Cached transcripts that belong to none of the recordings that live."""
-    rows = [row for each in recording_ids for row in await flow.kit.catalog.stored(TENANT, each)]
-    used = {cache_key for _, _, cache_key in rows}
+async def unused_transcripts(flow: Flow) -> list[str]:
+    """Cached transcripts that no stored segment of the tenant names: nothing would ever delete them."""
+    with closing(sqlite3.connect(f"file:{flow.data}/catalog.sqlite?mode=ro", uri=True)) as db:
+        used = {cache_key for (cache_key,) in db.execute("SELECT DISTINCT cache_key FROM transcript_segments")}
     return [f"cached: {key}" async for key, _ in flow.kit.blobs.list(f"{TENANT}/transcripts/") if key not in used]
 
 
@@ -158,8 +157,3 @@ async def source_is_kept(flow: Flow, recording_id: str) -> bool:
     assert recording is not None
     assert recording.source_key is not None
     return await flow.kit.blobs.size(recording.source_key) > 0
-
-
-def job_id(recording_id: str, revision: int) -> str:
-    """The job of an attempt."""
-    return ids.job_id(recording_id, revision)
