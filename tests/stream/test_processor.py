@@ -220,6 +220,18 @@ async def test_unknown_recordings_are_adopted_where_the_stage_can() -> None:
     assert len(bench.producer.of("audio.transcripts")) == 1
 
 
+async def test_what_cannot_be_adopted_is_dead_lettered_and_not_told_to_the_ledger() -> None:
+    async def refuse(_delivery: Delivery[Any]) -> None:
+        raise Permanent("Elsewhere.", code="foreign_uri")
+
+    bench = Bench(stage_of(copy, adopt=refuse))
+    bench.standings.known["t", recording(0)] = None
+    await bench.process(record_of(segment(0), 0))
+    assert headers(bench.producer.of(DLQ)[0])["earshot-error-code"] == "foreign_uri"
+    assert bench.producer.of("recordings.progress") == []
+    assert bench.acked == [0]
+
+
 BAD = {
     "bad bytes": b"\x00\xff\x17 not an event",
     "unknown schema": b"\xc3\x01" + b"\x07" * 8 + b"body",

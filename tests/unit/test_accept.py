@@ -9,7 +9,7 @@ import pytest
 
 from earshot.ingest.accept import Offer, accept
 from earshot.ingest.details import Details
-from earshot.kernel.errors import NotAudio, Permanent, Unavailable
+from earshot.kernel.errors import NotAudio, Permanent, Unavailable, UnitCrashed
 from earshot.kernel.ports import Probe
 from tests.fakes_http import FakeRecordings
 from tests.fakes_media import FakeBlobs, FakeDecoder
@@ -26,8 +26,12 @@ def offer(*parts: bytes, transcript: bytes | None = None, key: str | None = None
 
 
 class RefusingDecoder(FakeDecoder):
+    def __init__(self, error):
+        super().__init__()
+        self.error = error
+
     async def probe(self, path):
-        raise NotAudio("This is a text file.")
+        raise self.error
 
 
 async def test_the_bytes_lie_below_the_tenant_and_the_event_names_them():
@@ -49,7 +53,15 @@ async def test_the_media_type_is_what_the_decoder_found():
 async def test_bytes_that_are_no_audio_are_not_kept():
     blobs, recordings = FakeBlobs(), FakeRecordings()
     with pytest.raises(NotAudio):
-        await accept(offer(b"text"), blobs, RefusingDecoder(), recordings)
+        await accept(offer(b"text"), blobs, RefusingDecoder(NotAudio("This is a text file.")), recordings)
+    assert (blobs.stored, recordings.accepted) == ({}, [])
+
+
+async def test_bytes_that_crash_the_decoder_are_not_kept():
+    """The client may send them again, so nothing of this request is needed any more."""
+    blobs, recordings = FakeBlobs(), FakeRecordings()
+    with pytest.raises(UnitCrashed):
+        await accept(offer(b"evil"), blobs, RefusingDecoder(UnitCrashed("The decoder died.")), recordings)
     assert (blobs.stored, recordings.accepted) == ({}, [])
 
 

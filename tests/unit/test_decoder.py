@@ -17,6 +17,7 @@ from earshot.adapters.decoder import DecoderLimits, IsolatedDecoder
 from earshot.kernel.errors import BlobMissing, LimitExceeded, NotAudio, UnitCrashed
 from earshot.kernel.ports import CutEnd
 from tests.audio import EXAMPLES, JFK, RATE, encode, silence, speech, wav
+from tests.waiting import eventually
 
 DECODER = IsolatedDecoder(ffmpeg="")
 
@@ -207,6 +208,17 @@ async def test_the_decoder_killed_in_the_middle_is_a_crash_and_leaves_no_process
             pass
     assert not psutil.pid_exists(child.pid)
     await DECODER.probe(JFK)
+
+
+async def test_a_decoder_that_hangs_is_stopped_at_its_deadline(file, tmp_path):
+    """A stand-in for the binary that never answers; it goes with the process that started it."""
+    binary, pid = tmp_path / "ffmpeg", tmp_path / "pid"
+    binary.write_text(f"#!/bin/sh\necho $$ > {pid}\nexec sleep 600\n")
+    binary.chmod(0o755)
+    decoder = IsolatedDecoder(DecoderLimits(probe_deadline_s=3), ffmpeg=str(binary))
+    with pytest.raises(LimitExceeded, match="did not answer within 3 s"):
+        await decoder.probe(file(b"\x01exotic" * 100))
+    await eventually(lambda: not psutil.pid_exists(int(pid.read_text())))
 
 
 async def test_a_file_that_is_not_there_is_missing(tmp_path):

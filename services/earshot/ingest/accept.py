@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from earshot.ingest.details import Details
 from earshot.ingest.imports import Transcript, read_transcript, segments_of
 from earshot.kernel import ids, telemetry
-from earshot.kernel.errors import NotAudio, Permanent
+from earshot.kernel.errors import EarshotError, NotAudio, Permanent
 from earshot.kernel.events import AudioUploaded
 from earshot.kernel.ports import Accepted, BlobStore, Decoder, NewRecording, Probe, Recordings
 
@@ -60,6 +60,10 @@ async def accept(offer: Offer, blobs: BlobStore, decoder: Decoder, recordings: R
     try:
         probe = await _probe(stored, blobs, decoder)
         new = _new_recording(offer, recording_id, stored, probe, transcript, blobs)
+    except EarshotError:  # the catalog has not heard of it yet
+        await _drop(stored, blobs)
+        raise
+    try:
         accepted = await recordings.accept(new)
     except Permanent:  # anything else may have been written down after all: the orphan collector decides
         await _drop(stored, blobs)

@@ -63,7 +63,7 @@ class Admission:
         try:
             await self._tools.patience.until(lambda: adopt(unit.delivery))
         except Permanent as error:
-            await self._desk.give_up(unit, error)
+            await self._desk.give_up(unit, error, known=False)
             return False
         return True
 

@@ -118,14 +118,14 @@ class Desk:
         await self._tools.patience.until(lambda: self._tools.dead_letters.put(record, error, trace_id))
         self._tools.metrics.dead_lettered()
 
-    async def give_up(self, unit: Unit, error: EarshotError) -> None:
+    async def give_up(self, unit: Unit, error: EarshotError, *, known: bool = True) -> None:
         """Dead-letter a unit, say so in the ledger, and acknowledge it.
 
         The ledger keeps what gated stages do to recordings it knows; telling it more would only make more dead letters.
         """
         telemetry.fail(unit.span, error)
         await self.bury(unit.arrived.record, error, telemetry.trace_id_of(unit.span))
-        if self._stage.gated and not isinstance(error, UnknownRecording):
+        if self._stage.gated and known and not isinstance(error, UnknownRecording):
             failed = progress(self._stage.name, unit.delivery, state="failed", code=error.code, detail=error.detail)
             await self._tools.patience.until(lambda: self.publish(_one(failed), [unit]))
         await self.forget_tries([unit])
