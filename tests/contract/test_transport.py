@@ -168,6 +168,29 @@ async def test_a_rebalance_commits_what_is_acknowledged(kafka_url: str) -> None:
         await rig.close()
 
 
+@pytest.mark.kafka
+async def test_every_compression_of_a_producer_is_understood(kafka_url: str) -> None:
+    """By the log and by a stage: clients in other languages compress with snappy, lz4 or zstd as they see fit."""
+    from aiokafka import AIOKafkaProducer
+
+    rig = Rig(kafka_url, KafkaLog(kafka_url))
+    await rig.log.create({rig.source: {}, rig.target: {}}, 2)
+    values = [kind.encode() * 1000 for kind in ("gzip", "snappy", "lz4", "zstd")]
+    try:
+        await rig.start()
+        for value in values:
+            kind = value[: len(value) // 1000].decode()
+            servers = kafka_url.removeprefix("kafka://")
+            async with AIOKafkaProducer(bootstrap_servers=servers, compression_type=kind) as producer:
+                await producer.send_and_wait(rig.source, value, partition=0)
+        found = [record.value async for record in rig.log.tail([rig.source], from_start=True, follow=False)]
+        assert found == values
+        await rig.copied(*values)
+        await rig.commits(len(values))
+    finally:
+        await rig.close()
+
+
 async def test_a_second_consumer_of_a_group_is_refused(tmp_path: Path) -> None:
     """By the SQLite log, which has one consumer per group; the first goes on, and its death frees the group."""
     path = tmp_path / "log.sqlite"
