@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import AsyncIterator
 from types import SimpleNamespace
 
@@ -102,6 +103,31 @@ async def test_an_erased_recording_leaves_nothing_anywhere_and_others_stay(house
     assert await house.vectors.count("one", TENANT, stays) == 2
     tombstone = house.log.records[-1]
     assert tombstone.header("traceparent") == TRACE["traceparent"]
+
+
+class ErasedMeanwhile:
+    """A catalog in which a recording is erased right after the first question about it."""
+
+    def __init__(self, catalog: Catalog, recording_id: str) -> None:
+        self._catalog, self._recording_id, self._erased = catalog, recording_id, False
+
+    def __getattr__(self, name: str) -> object:
+        async def ask(*args: object, **kwargs: object) -> object:
+            answer = await getattr(self._catalog, name)(*args, **kwargs)
+            if not self._erased:
+                self._erased = True
+                await self._catalog.erase(TENANT, self._recording_id, TRACE)
+            return answer
+
+        return ask
+
+
+async def test_a_cancelled_recording_that_is_erased_meanwhile_is_no_error(house):
+    first = await accepted(house.catalog)
+    recording_id = first.job.recording_id
+    await house.catalog.cancel(TENANT, first.job.id, TRACE)
+    house.stores = dataclasses.replace(house.stores, books=ErasedMeanwhile(house.catalog, recording_id))
+    await house.erase(erasure(TENANT, recording_id, 1, "cancelled"))
 
 
 @pytest.mark.parametrize("broken", ["blobs", "log", "vectors"])

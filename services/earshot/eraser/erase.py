@@ -71,6 +71,8 @@ async def erase(batch: Sequence[Delivery[RecordingErased]], stores: Stores) -> A
 async def _still_wanted(event: RecordingErased, books: Books) -> bool:
     """Whether there is anything to do. The event only reminds: what is forgotten, the catalog decides."""
     key = (event.tenant, event.recording_id)
+    # The job first: an erasure that comes between the two takes it away, and is then seen by the standing.
+    job = await books.job(event.tenant, ids.job_id(event.recording_id, event.revision))
     standing = (await books.standings([key])).get(key)
     if standing is None:
         raise UnknownRecording(f"The catalog has never heard of recording {event.recording_id}.")
@@ -78,10 +80,8 @@ async def _still_wanted(event: RecordingErased, books: Books) -> bool:
         return event.reason == "erased"
     if event.reason == "superseded" and event.revision < standing.visible_from:
         return True
-    if event.reason == "cancelled":
-        job = await books.job(event.tenant, ids.job_id(event.recording_id, event.revision))
-        if job is not None and job.state == "cancelled":
-            return True
+    if event.reason == "cancelled" and job is not None and job.state == "cancelled":
+        return True
     raise Permanent(
         f"The catalog has not decided that revision {event.revision} of {event.recording_id} is {event.reason}.",
         next_step="Erase and cancel through the API, not by publishing events.",
