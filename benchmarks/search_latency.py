@@ -17,7 +17,6 @@ import httpx
 from earshot import processes
 from earshot.adapters.encoders import choose
 from earshot.adapters.wiring import Kit
-from earshot.embedder.settings import EmbedderSettings
 from earshot.kernel import ids
 from earshot.kernel.events import AudioUploaded, Engine, SegmentTranscribed
 from earshot.kernel.ports import IndexedPassage, NewRecording, PassageSet, SearchFilters
@@ -63,7 +62,7 @@ async def measure(settings: Settings, environment: dict[str, str], passages: int
     """Fill store and catalog past the pipeline, start the system on them, and ask the same questions twice."""
     await processes.prepare(settings)
     kit, chance = Kit(settings), random.Random(7)
-    encoder = choose(EmbedderSettings())
+    encoder = choose()
     index = ids.index_name(encoder.model, encoder.dimensions)
     queries = [sentence(chance, 6) for _ in range(QUERIES + 10)]
     try:
