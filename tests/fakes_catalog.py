@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -83,3 +84,40 @@ def erasure(tenant: str, recording_id: str, revision: int, reason: str) -> Deliv
     event = RecordingErased(tenant=tenant, recording_id=recording_id, revision=revision, reason=reason)
     headers = tuple((name, value.encode()) for name, value in TRACE.items())
     return Delivery(event, Record(RECORDINGS_ERASED.name, recording_id.encode(), b"", headers))
+
+
+class FakeLeases:
+    """Leases in memory. ``failure``, when set, is raised by ``renew``.
+
+    Attributes:
+        held: owner and end by name.
+        refused: how many renewals were answered with no.
+        renewed: how many with yes.
+    """
+
+    def __init__(self) -> None:
+        self.held: dict[str, tuple[str, float]] = {}
+        self.failure: Exception | None = None
+        self.refused = 0
+        self.renewed = 0
+
+    async def acquire(self, name: str, owner: str, ttl_s: float) -> bool:
+        holder, until = self.held.get(name, (owner, 0.0))
+        if holder != owner and until > time.monotonic():
+            return False
+        self.held[name] = (owner, time.monotonic() + ttl_s)
+        return True
+
+    async def renew(self, name: str, owner: str, ttl_s: float) -> bool:
+        if self.failure is not None:
+            raise self.failure
+        if self.held.get(name, ("", 0.0))[0] != owner:
+            self.refused += 1
+            return False
+        self.held[name] = (owner, time.monotonic() + ttl_s)
+        self.renewed += 1
+        return True
+
+    async def release(self, name: str, owner: str) -> None:
+        if self.held.get(name, ("", 0.0))[0] == owner:
+            del self.held[name]

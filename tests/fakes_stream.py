@@ -74,6 +74,9 @@ class FakeAttempts:
         self.counts[unit] = self.counts.get(unit, 0) + 1
         return self.counts[unit]
 
+    async def forgive(self, stage: str, unit: str) -> None:
+        self.counts[unit] -= 1
+
     async def finish(self, stage: str, units: Sequence[str]) -> None:
         for unit in units:
             self.counts.pop(unit, None)

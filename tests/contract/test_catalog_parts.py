@@ -158,6 +158,13 @@ async def test_tries_are_counted_until_they_are_finished(catalog, tenant):
     assert await catalog.begin("transcriber", tenant) == 1
 
 
+async def test_a_try_that_is_forgiven_does_not_count(catalog, tenant):
+    assert [await catalog.begin("segmenter", tenant) for _ in range(2)] == [1, 2]
+    await catalog.forgive("segmenter", tenant)
+    await catalog.forgive("transcriber", tenant)
+    assert await catalog.begin("segmenter", tenant) == 2
+
+
 async def test_a_lease_has_one_holder_until_it_expires(catalog, tenant):
     takers = await asyncio.gather(*(catalog.acquire(tenant, f"worker {n}", 60) for n in range(6)))
     assert takers.count(True) == 1

@@ -76,6 +76,10 @@ class Shelf:
         statement = "INSERT INTO attempts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
         return int((await asyncio.to_thread(self.run, statement, stage, unit))[0][0])
 
+    async def forgive(self, stage: str, unit: str) -> None:
+        statement = "UPDATE attempts SET count = count - 1 WHERE stage = ? AND unit = ?"
+        await asyncio.to_thread(self.run, statement, stage, unit)
+
     async def finish(self, stage: str, units: Sequence[str]) -> None:
         for unit in units:
             await asyncio.to_thread(self.run, "DELETE FROM attempts WHERE stage = ? AND unit = ?", stage, unit)

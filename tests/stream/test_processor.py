@@ -412,6 +412,16 @@ async def test_an_outage_does_not_count_as_a_try_of_a_costly_unit() -> None:
     assert bench.attempts.counts == {}
 
 
+async def test_an_outage_between_two_crashes_does_not_make_them_forgotten() -> None:
+    crash, outage = UnitCrashed("The engine died."), Unavailable("engine", "Down.")
+    verb = Failing({0: [crash, outage, crash, outage, outage, crash]})
+    bench = Bench(stage_of(verb, costly=True))
+    await bench.process(record_of(segment(0), 0))
+    assert len(verb.calls) == 6
+    assert headers(bench.producer.of(DLQ)[0])["earshot-error-code"] == "unit_crashed"
+    assert bench.attempts.counts == {}
+
+
 async def test_what_was_tried_before_is_tried_alone() -> None:
     verb = Failing({})
     bench = Bench(stage_of(verb, costly=True))

@@ -1,6 +1,7 @@
 """The segmenter over fakes, and once over the real decoder and a real folder."""
 
 import hashlib
+import time
 from datetime import UTC, datetime
 
 import pytest
@@ -16,6 +17,7 @@ from earshot.kernel.errors import (
     LimitExceeded,
     Misconfigured,
     NotAudio,
+    Transient,
     UnitCrashed,
 )
 from earshot.kernel.events import AudioUploaded
@@ -26,9 +28,11 @@ from earshot.kernel.stage import Delivery, Stale
 from earshot.kernel.topics import LANES, RECORDINGS_PROGRESS
 from earshot.segmenter.app import create_stage
 from earshot.segmenter.discard import discard
-from earshot.segmenter.segment import segment
+from earshot.segmenter.segment import Terms, lease_name, segment
 from tests.audio import silence, speech, wav
+from tests.fakes_catalog import FakeLeases
 from tests.fakes_media import FakeBlobs, FakeDecoder
+from tests.waiting import eventually
 
 RECORDING = "11111111-1111-4111-8111-111111111111"
 KEY = f"acme/recordings/{RECORDING}/source"
@@ -56,8 +60,9 @@ async def blobs():
     return store
 
 
-async def run(delivery, blobs, decoder, max_bytes=10**6):
-    return [output async for output in segment([delivery], blobs, decoder, max_bytes=max_bytes)]
+async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60):
+    terms = Terms(max_bytes, "me", lease_s)
+    return [output async for output in segment([delivery], blobs, decoder, leases or FakeLeases(), terms)]
 
 
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])
@@ -85,7 +90,7 @@ async def test_a_segment_is_stored_and_published_before_the_next_is_cut(blobs):
             yield CutEnd(900, 1)
 
     seen = []
-    async for output in segment([upload(blobs)], blobs, Watching(), max_bytes=10**6):
+    async for output in segment([upload(blobs)], blobs, Watching(), FakeLeases(), Terms(10**6, "me", 60)):
         assert f"{FOLDER}000000.flac" in blobs.stored
         seen.append(output)
     assert len(seen) == 2
@@ -130,6 +135,34 @@ async def test_what_is_too_large_is_refused_before_it_is_fetched(blobs):
     with pytest.raises(LimitExceeded):
         await run(upload(blobs), blobs, decoder, max_bytes=len(DATA) - 1)
     assert decoder.paths == []
+
+
+async def test_a_recording_that_another_worker_is_cutting_is_left_to_it(blobs):
+    leases, decoder, delivery = FakeLeases(), FakeDecoder(SCRIPT), upload(blobs)
+    await leases.acquire(lease_name(delivery.event), "another", 60)
+    with pytest.raises(Transient, match="Another worker"):
+        await run(delivery, blobs, decoder, leases=leases)
+    assert decoder.paths == []
+    await leases.release(lease_name(delivery.event), "another")
+    assert len(await run(delivery, blobs, decoder, leases=leases)) == 3
+    assert leases.held == {}
+
+
+async def test_a_worker_that_lost_its_lease_stops(blobs):
+    """Its segments so far stay: the one that took over makes the same."""
+
+    class Slow(FakeDecoder):
+        async def cut(self, path):
+            yield piece(0)
+            leases.held[lease_name(delivery.event)] = ("another", time.monotonic() + 60)
+            await eventually(lambda: leases.refused)
+            yield piece(1)
+
+    leases, delivery = FakeLeases(), upload(blobs)
+    with pytest.raises(Transient, match="was lost"):
+        await run(delivery, blobs, Slow(), leases=leases, lease_s=0.3)
+    assert f"{FOLDER}000001.flac" not in blobs.stored
+    assert leases.held[lease_name(delivery.event)][0] == "another"
 
 
 async def test_what_was_erased_meanwhile_is_discarded_and_nothing_else(blobs):

@@ -479,6 +479,9 @@ class Attempts(Protocol):
     async def begin(self, stage: str, unit: str) -> int:
         """Count one more try at a unit and return how many there have been."""
 
+    async def forgive(self, stage: str, unit: str) -> None:
+        """The last try ended for a reason outside the unit: it does not count, those before it do."""
+
     async def finish(self, stage: str, units: Sequence[str]) -> None:
         """The units are done or dead-lettered: forget their counts."""
 

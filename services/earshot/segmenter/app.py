@@ -9,11 +9,12 @@ from earshot.adapters.decoder import DecoderLimits, IsolatedDecoder
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import BlobMissing
 from earshot.kernel.events import AudioUploaded
+from earshot.kernel.leases import this_process
 from earshot.kernel.settings import load
 from earshot.kernel.stage import Delivery, Output, Stage, Stale
 from earshot.kernel.topics import AUDIO_UPLOADED, LANES, RECORDINGS_PROGRESS
 from earshot.segmenter.discard import discard
-from earshot.segmenter.segment import segment
+from earshot.segmenter.segment import Terms, segment
 from earshot.segmenter.settings import SegmenterSettings
 
 TRACE = ("traceparent", "tracestate")
@@ -24,9 +25,12 @@ def create_stage(kit: Kit) -> Stage:
     settings = load(SegmenterSettings)
     limits = DecoderLimits(settings.max_bytes, settings.max_hours * 3600, settings.memory_mb * 2**20)
     decoder = IsolatedDecoder(limits, ffmpeg=settings.ffmpeg)
+    # The embedded log lets in one segmenter, so a lease that is there is that of one that died: no need to wait for it.
+    owner = "embedded" if kit.settings.broker.startswith("sqlite:") else this_process()
+    terms = Terms(settings.max_bytes, owner, settings.lease_s)
 
     def work(batch: Sequence[Delivery[AudioUploaded]]) -> AsyncIterator[Output]:
-        return segment(batch, kit.blobs, decoder, max_bytes=settings.max_bytes)
+        return segment(batch, kit.blobs, decoder, kit.catalog, terms)
 
     def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
         return discard(stale, kit.blobs)

@@ -3,37 +3,68 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import cast
 
 from earshot.kernel.errors import BlobMismatch, LimitExceeded
 from earshot.kernel.events import AudioUploaded, Event, SegmentCut
-from earshot.kernel.ports import BlobStore, CutEnd, CutSegment, Decoder
+from earshot.kernel.leases import held
+from earshot.kernel.ports import BlobStore, CutEnd, CutSegment, Decoder, Leases
 from earshot.kernel.stage import Delivery, Output, emit, progress
 from earshot.kernel.topics import LANES
 
 
+@dataclass(frozen=True)
+class Terms:
+    """On what terms a recording is cut.
+
+    Attributes:
+        max_bytes: of its file.
+        owner: of the lease on it.
+        lease_s: seconds after which the lease of a worker that died is free.
+    """
+
+    max_bytes: int
+    owner: str
+    lease_s: float
+
+
 async def segment(
-    batch: Sequence[Delivery[AudioUploaded]], blobs: BlobStore, decoder: Decoder, *, max_bytes: int
+    batch: Sequence[Delivery[AudioUploaded]], blobs: BlobStore, decoder: Decoder, leases: Leases, terms: Terms
 ) -> AsyncIterator[Output]:
     """Cut each recording at pauses and publish its segments on the lane of its priority, then how many there are.
 
-    A recording without speech has none. Doing it again makes the same segments with the same names.
+    A recording without speech has none. Doing it again makes the same segments with the same names; a lease keeps
+    two workers from doing it at the same time, as when a partition moves while its recording is being cut.
 
     Raises:
         ForeignUri, BlobMissing, BlobMismatch: the claim check is not what it says.
         NotAudio, LimitExceeded: the decoder's verdict.
         Unavailable, UnitCrashed: of the store, or of the decoder.
+        Transient: another worker is cutting the recording, or took it over.
     """
     for delivery in batch:
         upload = delivery.event
         key = blobs.key(upload.tenant, upload.uri)
-        await _check(upload, key, blobs, max_bytes)
-        async with blobs.local(key) as path:
-            async for piece in decoder.cut(path):
+        await _check(upload, key, blobs, terms.max_bytes)
+        async with (
+            held(leases, lease_name(upload), terms.owner, ttl_s=terms.lease_s) as lease,
+            blobs.local(key) as path,
+            aclosing(cast("AsyncGenerator[CutSegment | CutEnd, None]", decoder.cut(path))) as pieces,
+        ):
+            async for piece in pieces:
+                lease.check()
                 if isinstance(piece, CutEnd):
                     yield _total(piece, delivery)
                 else:
                     yield emit(LANES[upload.priority], await _store(piece, upload, blobs), delivery)
+
+
+def lease_name(event: Event) -> str:
+    """The lease on one attempt at a recording."""
+    return f"segmenter:{event.tenant}:{event.recording_id}:{event.revision}"
 
 
 def segments_prefix(event: Event) -> str:

@@ -17,4 +17,5 @@ class SegmenterSettings(BaseSettings):
     max_hours: float = Field(24.0, gt=0, le=1000, description="Longest recording.")
     memory_mb: int = Field(768, ge=256, description="Memory of the process that decodes, in MiB (Linux).")
     deadline_s: float = Field(6 * 3600.0, gt=0, description="A recording that takes longer is stuck.")
+    lease_s: float = Field(30.0, ge=1, description="The lease of a worker that died is free after so long.")
     ffmpeg: str | None = Field(None, description="Binary for what PyAV refuses; unset: the one on PATH; empty: none.")

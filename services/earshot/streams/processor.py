@@ -124,8 +124,8 @@ class Processor:
         self._tools.metrics.retried()
         if isinstance(error, UnitCrashed):
             return tries
-        await self._desk.forget_tries([unit])
-        return 0
+        await self._desk.forgive_try(unit)
+        return tries - 1
 
     async def _once(self, units: Sequence[Unit]) -> None:
         """One try: work, confirmed outputs, the gate again, acknowledgement."""

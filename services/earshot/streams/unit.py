@@ -131,6 +131,11 @@ class Desk:
         await self.forget_tries([unit])
         unit.arrived.ack()
 
+    async def forgive_try(self, unit: Unit) -> None:
+        """The unit's last try does not count; crashes before it do."""
+        if self._stage.costly:
+            await self._tools.patience.until(lambda: self._tools.attempts.forgive(self._stage.name, unit.id))
+
     async def forget_tries(self, units: Sequence[Unit]) -> None:
         """The units' outcome is known: their tries no longer count."""
         if self._stage.costly and units:

@@ -28,6 +28,12 @@ class AttemptsPart(Part):
 
         return await self._db.write(work)
 
+    async def forgive(self, stage: str, unit: str) -> None:
+        """The last try ended for a reason outside the unit: it does not count, those before it do."""
+        c = t.attempts.c
+        mine = sa.update(t.attempts).where(c.stage == stage, c.unit == unit, c["count"] > 0)
+        await self._db.write(lambda connection: connection.execute(mine.values(count=c["count"] - 1)).close())
+
     async def finish(self, stage: str, units: Sequence[str]) -> None:
         """The units are done or dead-lettered: forget their counts."""
         c = t.attempts.c
