@@ -5,6 +5,7 @@ A table stands between ``<!-- name -->`` and ``<!-- /name -->``.
 
 from __future__ import annotations
 
+import json
 import re
 import sys
 from collections.abc import Callable
@@ -41,33 +42,26 @@ def _kept(topic: Topic) -> str:
 
 
 def fields() -> str:
-    """Every field of every event, from the Avro schemas."""
+    """Every field of every event, from the Avro schemas; a record that several events have stands once."""
     parts: list[str] = []
     for model in event_models():
-        parts += _record(schema_of(model))
-    return "\n".join(parts).strip()
+        parts += [part for part in _record(schema_of(model)) if part not in parts]
+    return "\n\n".join(parts)
 
 
 def _record(schema: dict[str, Any]) -> list[str]:
-    lines = [
-        f"\n### {schema['name']}\n",
-        f"{schema['doc']}\n",
-        "| field | type | default | what |",
-        "|---|---|---|---|",
-    ]
+    """A section for a record, and one for each record inside it."""
+    rows = ["| field | type | default | what |", "|---|---|---|---|"]
     nested: list[str] = []
     for field in schema["fields"]:
         default = "required" if "default" not in field else f"`{_plain(field['default'])}`"
-        lines.append(f"| `{field['name']}` | {_type(field['type'], nested)} | {default} | {field.get('doc', '')} |")
-    return lines + nested
+        rows.append(f"| `{field['name']}` | {_type(field['type'], nested)} | {default} | {field.get('doc', '')} |")
+    return ["\n\n".join([f"### {schema['name']}", schema["doc"], "\n".join(rows)]), *nested]
 
 
 def _plain(value: Any) -> str:
-    return (
-        {None: "null", "": '""', False: "false", True: "true"}.get(value, str(value))
-        if not isinstance(value, (list, dict))
-        else str(value)
-    )
+    """A default as JSON writes it; a plain word without its quotes."""
+    return value if isinstance(value, str) and value else json.dumps(value)
 
 
 def _type(kind: Any, nested: list[str]) -> str:
