@@ -6,7 +6,7 @@ import asyncio
 import os
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -56,6 +56,7 @@ QUICK = {
     "EARSHOT_WORKER__LAG_S": "1",
     "EARSHOT_WORKER__RETRY_FIRST_S": "0.05",
     "EARSHOT_WORKER__RETRY_MAX_S": "0.5",
+    "EARSHOT_SEGMENTER__LEASE_S": "2",
 }
 PATIENCE_S = 120.0
 SEGMENTED_S = 70
@@ -212,13 +213,20 @@ class Flow:
 
         async def still() -> bool:
             nonlocal before
-            sweep = [await self.kit.catalog.pending(1), *[await self.lag(stage) for stage in STAGES]]
-            left = [(stage, place) for stage, lag in zip(STAGES, sweep[1:], strict=True) for place in _behind(lag)]
-            assert (sweep[0], left) == ([], [])
+            sweep = [lag async for lag in self._lags()]
             same, before = sweep == before, sweep
             return same
 
-        await self.sure(still, within)
+        await self.sure(still, within, every=0.2)
+
+    async def _lags(self) -> AsyncIterator[dict[tuple[str, int], tuple[int, int]]]:
+        """The lag of each stage; raises at the first that is behind, as long as there is one."""
+        assert not await self.kit.catalog.pending(1), "the outbox is not empty"
+        for stage in STAGES:
+            lag = await self.lag(stage)
+            left = {place: where for place, where in lag.items() if where[0] != where[1]}
+            assert not left, f"{stage} has yet to commit {left}"
+            yield lag
 
     async def sure(self, check: Callable[[], Awaitable[Any]], within: float = PATIENCE_S, every: float = 0.1) -> Any:
         """``eventually``, whose failure tells the last words of every process."""
@@ -226,7 +234,3 @@ class Flow:
             return await eventually(check, within=within, every=every)
         except AssertionError as error:
             raise AssertionError(f"{error}\n{self.last_words()}") from error
-
-
-def _behind(lag: dict[tuple[str, int], tuple[int, int]]) -> list[tuple[str, int]]:
-    return [place for place, (done, end) in lag.items() if done != end]

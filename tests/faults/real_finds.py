@@ -23,10 +23,10 @@ MANY = 1000
 """More passages than any recording here has."""
 
 
-async def records(flow: Flow, topic: Topic) -> list[Record]:
-    """Everything in a topic."""
-    name = flow.settings.topic(topic.name)
-    return [record async for record in flow.kit.log.tail([name], from_start=True, follow=False)]
+async def records(flow: Flow, *topics: Topic) -> list[Record]:
+    """Everything in some topics."""
+    names = [flow.settings.topic(topic.name) for topic in topics]
+    return [record async for record in flow.kit.log.tail(names, from_start=True, follow=False)]
 
 
 async def last_values(flow: Flow, topic: Topic) -> dict[str, Record]:
@@ -36,7 +36,7 @@ async def last_values(flow: Flow, topic: Topic) -> dict[str, Record]:
 
 async def dead_letters(flow: Flow) -> list[str]:
     """Every dead letter, with its reason."""
-    letters = [letter for topic in TOPICS for letter in await records(flow, topic.dead_letters)]
+    letters = await records(flow, *[topic.dead_letters for topic in TOPICS])
     return [f"dead-lettered: {dict(letter.headers)}" for letter in letters]
 
 

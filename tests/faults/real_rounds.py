@@ -163,6 +163,7 @@ class Rounds:
             ]
             if each not in self.erased and not await finds.source_is_kept(self.flow, each):
                 found.append(f"{each} was cancelled: its source is gone")
+        found += [f"ended by itself: {death}" for death in self.flow.deaths if death.code != -signal.SIGKILL]
         return found + await finds.unused_transcripts(self.flow) + await finds.dead_letters(self.flow)
 
     # --- planted, to see the oracle see it ----------------------------------------------------------------------------
