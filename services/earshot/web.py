@@ -11,7 +11,6 @@ from typing import Any
 import uvicorn
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from opentelemetry.sdk.trace import TracerProvider
 
 from earshot import __version__
 from earshot.adapters import problems, web
@@ -115,7 +114,7 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
     # the server raises the signal that stopped it once more: without a handler that would end us before we closed
     signal.signal(signal.SIGTERM, lambda *_: None)
     kit = Kit(settings)
-    provider = _trace(settings, kit)
+    provider = telemetry.set_up("web", kit.span_exporter())
     try:
         uvicorn.run(
             create_app(kit),
@@ -133,12 +132,3 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
     finally:
         provider.shutdown()
     return 0
-
-
-def _trace(settings: Settings, kit: Kit) -> TracerProvider:
-    """Spans go to the OTLP endpoint when there is one, else they are kept in the catalog."""
-    if settings.otlp_endpoint:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-
-        return telemetry.set_up("web", OTLPSpanExporter(f"{settings.otlp_endpoint.rstrip('/')}/v1/traces"))
-    return telemetry.set_up("web", telemetry.CatalogExporter(kit.catalog))

@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.settings import Settings
+from earshot.kernel.telemetry import CatalogExporter
 
 if TYPE_CHECKING:
+    from opentelemetry.sdk.trace.export import SpanExporter
+
     from earshot.adapters.catalog import Catalog
     from earshot.kernel.ports import BlobStore, EventLog, VectorStore
 
@@ -70,3 +73,20 @@ class Kit:
 
             return KafkaLog(url, self.settings.replication)
         raise Misconfigured(f"EARSHOT_BROKER_URL is neither kafka:// nor sqlite:///: {url.split(':')[0]}")
+
+    def span_exporter(self) -> SpanExporter:
+        """OTLP when an endpoint is set, else the catalog.
+
+        Raises:
+            Misconfigured: an endpoint is set, but the exporter is not installed.
+        """
+        if not self.settings.otlp_endpoint:
+            return CatalogExporter(self.catalog)
+        try:
+            from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+        except ImportError as error:
+            raise Misconfigured(
+                "EARSHOT_OTLP_ENDPOINT is set, but the OTLP exporter is not installed.",
+                next_step="Install it: pip install 'earshot[otlp]'.",
+            ) from error
+        return OTLPSpanExporter(f"{self.settings.otlp_endpoint.rstrip('/')}/v1/traces")

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AsyncExitStack
 
 import structlog
-from opentelemetry.sdk.trace.export import SpanExporter
 
 from earshot.adapters.wiring import Kit
 from earshot.kernel import telemetry
@@ -38,7 +37,7 @@ def run(stage_factory: StageFactory, settings: Settings, *, point: Point = pass_
     kit = Kit(settings)
     try:
         stage = stage_factory(kit)
-        provider = telemetry.set_up(stage.name, span_exporter(kit))
+        provider = telemetry.set_up(stage.name, kit.span_exporter())
     except Misconfigured as error:
         log.critical("misconfigured", error=str(error))
         return EXIT_MISCONFIGURED
@@ -58,21 +57,3 @@ async def _run(stage: Stage, kit: Kit, worker: WorkerSettings, point: Point) -> 
         if worker.health_port:
             await stack.enter_async_context(HealthServer(host, worker.health_host, worker.health_port))
         return await host.run()
-
-
-def span_exporter(kit: Kit) -> SpanExporter:
-    """OTLP when an endpoint is set, else the catalog.
-
-    Raises:
-        Misconfigured: an endpoint is set, but the exporter is not installed.
-    """
-    if not kit.settings.otlp_endpoint:
-        return telemetry.CatalogExporter(kit.catalog)
-    try:
-        from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    except ImportError as error:
-        raise Misconfigured(
-            "EARSHOT_OTLP_ENDPOINT is set, but the OTLP exporter is not installed.",
-            next_step="Install it: pip install 'earshot[otlp]'.",
-        ) from error
-    return OTLPSpanExporter(kit.settings.otlp_endpoint.rstrip("/") + "/v1/traces")
