@@ -176,6 +176,11 @@ class Flow:
         draft.write_text(f"{point} {nth}")
         draft.rename(order)
 
+    def disarm(self) -> None:
+        """Take back every order not yet carried out."""
+        for stage in STAGES:
+            self._order(stage).unlink(missing_ok=True)
+
     def obeyed(self, stage: str) -> bool:
         """Whether the last order has been carried out."""
         return self._order(stage).with_suffix(OBEYED).exists()
