@@ -30,6 +30,7 @@ def set_up(settings: Settings) -> None:
     """Configure structlog and the standard library's logging alike. Call once, at a process's entry."""
     level = logging.getLevelNamesMapping()[settings.log_level.upper()]
     console = settings.log_format == "console" or (settings.log_format == "auto" and sys.stderr.isatty())
+    plain = structlog.dev.plain_traceback  # the default shows local variables: secrets, and what clients sent
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -37,7 +38,7 @@ def set_up(settings: Settings) -> None:
         _add_trace,
     ]
     render: list[Any] = (
-        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())]
+        [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
         if console
         else [structlog.processors.format_exc_info, structlog.processors.JSONRenderer()]
     )

@@ -393,14 +393,16 @@ async def test_a_unit_that_took_three_workers_down_is_dead_lettered_by_the_fourt
 
 
 async def test_an_unknown_error_of_a_costly_unit_stops_the_worker_twice_and_dead_letters_the_third_time() -> None:
-    verb = Failing({0: [ZeroDivisionError() for _ in range(9)]})
+    verb = Failing({0: [ZeroDivisionError("an inside") for _ in range(9)]})
     bench = Bench(stage_of(verb, costly=True))
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
             await bench.process(record_of(segment(0), 0))
         assert bench.acked == []
     await bench.process(record_of(segment(0), 0))
-    assert len(bench.producer.of(DLQ)) == 1
+    (letter,) = bench.producer.of(DLQ)
+    assert "ZeroDivisionError" in headers(letter)["earshot-error"]
+    assert not any("an inside" in event.detail or b"an inside" in str(letter).encode() for event in failures(bench))
     assert bench.acked == [0]
 
 

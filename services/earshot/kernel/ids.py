@@ -27,6 +27,14 @@ def derive(*parts: str | int) -> str:
     return str(uuid.uuid5(NAMESPACE, _SEPARATOR.join(texts)))
 
 
+def is_canonical(text: str) -> bool:
+    """Whether a text is a UUID as it is usually written: lower case, with hyphens."""
+    try:
+        return str(uuid.UUID(text)) == text
+    except ValueError:
+        return False
+
+
 def new_recording_id() -> str:
     """Mint the id of a recording that comes in at the door. Never reused."""
     return str(uuid.uuid4())

@@ -19,6 +19,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from earshot import __version__
 from earshot.kernel.codec import Record
+from earshot.kernel.errors import EarshotError
 from earshot.kernel.events import Event
 from earshot.kernel.ports import SpanRow, Spans
 
@@ -90,8 +91,12 @@ def span(name: str, **attributes: str | int | float | bool) -> Iterator[Span]:
 
 
 def fail(current: Span, error: BaseException) -> None:
-    """Mark a span as failed without leaking more than the error's class and message."""
-    current.set_status(Status(StatusCode.ERROR, f"{type(error).__name__}: {error}"))
+    """Mark a span as failed: with the message of our own errors, with the class alone of any other's.
+
+    Tenants see their traces, and what a bug says is not written for them.
+    """
+    name = type(error).__name__
+    current.set_status(Status(StatusCode.ERROR, f"{name}: {error}" if isinstance(error, EarshotError) else name))
 
 
 def trace_id_of(current: Span) -> str:
@@ -106,13 +111,10 @@ class CatalogExporter(SpanExporter):
         self._spans = spans
 
     def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        """Write what has a recording; the SDK logs a failure and goes on without it."""
+        """Write what has a recording. What this raises, the SDK logs, and goes on without these spans."""
         rows = [row for item in spans if (row := _row(item)) is not None]
-        try:
-            if rows:
-                self._spans.write(rows)
-        except Exception:  # a trace that cannot be kept must never stop the work it describes
-            return SpanExportResult.FAILURE
+        if rows:
+            self._spans.write(rows)
         return SpanExportResult.SUCCESS
 
 

@@ -26,7 +26,7 @@ def create_stage(kit: Kit) -> Stage:
     limits = DecoderLimits(settings.max_bytes, settings.max_hours * 3600, settings.memory_mb * 2**20)
     decoder = IsolatedDecoder(limits, ffmpeg=settings.ffmpeg)
     # The embedded log lets in one segmenter, so a lease that is there is that of one that died: no need to wait for it.
-    owner = "embedded" if kit.settings.broker.startswith("sqlite:") else this_process()
+    owner = "embedded" if kit.settings.embedded else this_process()
     terms = Terms(settings.max_bytes, owner, settings.lease_s)
 
     def work(batch: Sequence[Delivery[AudioUploaded]]) -> AsyncIterator[Output]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
@@ -77,7 +76,7 @@ def identified(event: Event, record: Record) -> Event:
     """
     if isinstance(event, AudioUploaded) and not event.recording_id:
         return event.model_copy(update={"recording_id": _derived(event.tenant, record)})
-    if not _canonical(event.recording_id):
+    if not ids.is_canonical(event.recording_id):
         raise Undecodable("recording_id is no UUID in its canonical lower-case form.")
     return event
 
@@ -90,10 +89,3 @@ def _derived(tenant: str, record: Record) -> str:
         return ids.foreign_recording_id(tenant, source, event_id)
     except ValueError as error:
         raise Undecodable(f"No recording id can be derived from ce_source and ce_id: {error}.") from error
-
-
-def _canonical(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False

@@ -107,7 +107,8 @@ class Processor:
                     telemetry.fail(unit.span, error)
                     raise
                 log.exception("unit_crashed", unit=unit.id)
-                return await self._fail(unit, UnitCrashed(f"Failed {tries} times at this event: {error!r}"))
+                why = f"{type(error).__name__}, {tries} times; the worker's log has the cause."
+                return await self._fail(unit, UnitCrashed(f"The worker failed at this event with {why}"))
             tries = await self._count(unit, tries)
         return None
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import uuid
 from collections.abc import Mapping
 from datetime import datetime
 from typing import Any, Literal
@@ -17,6 +16,7 @@ from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import forget_recording
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import find_job, job_of, recording_of
+from earshot.kernel import ids
 from earshot.kernel.errors import BlobMismatch, BlobMissing, Permanent, UnknownRecording
 from earshot.kernel.events import AudioUploaded, RecordingErased
 from earshot.kernel.ports import Accepted, Job, NewRecording, Recording
@@ -73,7 +73,7 @@ class RecordingsPart(Part):
         Raises:
             Permanent: code ``bad_recording_id``: not a UUID as it is usually written.
         """
-        if not _is_uuid(upload.recording_id):
+        if not ids.is_canonical(upload.recording_id):
             raise Permanent("The recording id is not a UUID in lower case with hyphens.", code="bad_recording_id")
 
         def work(connection: sa.Connection) -> None:
@@ -283,13 +283,6 @@ def _lock(connection: sa.Connection, tenant: str, either_id: str) -> tuple[sa.Ro
     if recording is None or recording.state == "erased":
         raise _unknown()
     return recording, _must_find(connection, tenant, either_id)
-
-
-def _is_uuid(text: str) -> bool:
-    try:
-        return str(uuid.UUID(text)) == text
-    except ValueError:
-        return False
 
 
 def _unknown() -> UnknownRecording:
