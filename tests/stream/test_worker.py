@@ -41,15 +41,15 @@ def port() -> int:
 
 
 @pytest.fixture
-def worker(kit: Kit, tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
-    """The worker over the same folder; its log is in ``worker.log``."""
+def worker(request: pytest.FixtureRequest, kit: Kit, tmp_path: Path, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """The worker over the same folder, with the parameter as its arguments; its log is in ``worker.log``."""
     own = {
         "EARSHOT_DATA": str(tmp_path),
         "EARSHOT_WORKER__HEALTH_PORT": str(port),
         "EARSHOT_WORKER__HEARTBEAT_S": "0.2",
     }
     with (tmp_path / "worker.log").open("wb") as sink:
-        command = tied([sys.executable, "-m", "tests.stream.worker_target"])
+        command = tied([sys.executable, "-m", "tests.stream.worker_target", *getattr(request, "param", [])])
         process = subprocess.Popen(command, cwd=ROOT, env=os.environ | own, stderr=sink)
     yield process
     process.kill()
@@ -77,6 +77,19 @@ async def test_a_worker_continues_the_trace_shows_signs_of_life_and_ends_when_as
     assert worker.returncode == 0, (tmp_path / "worker.log").read_text()
     assert await kit.log.lag("noter", [AUDIO_SEGMENTS.name])
     assert all(done == end for done, end in (await kit.log.lag("noter", [AUDIO_SEGMENTS.name])).values())
+
+
+@pytest.mark.parametrize("worker", [["buggy-codec"]], indirect=True)
+async def test_an_unknown_error_while_reading_an_event_stops_the_worker_too(
+    kit: Kit, worker: subprocess.Popen[bytes], tmp_path: Path
+) -> None:
+    """Faust alone would start its agent again and go on behind the record."""
+    await kit.log.publish([record_of(segment(0), -1), record_of(segment(1), -1)])
+    await eventually(lambda: worker.poll() is not None, within=60)
+    assert worker.returncode == 70
+    assert "ZeroDivisionError" in (tmp_path / "worker.log").read_text()
+    lags = await kit.log.lag("noter", [AUDIO_SEGMENTS.name])
+    assert sum(done for done, _ in lags.values()) == 0
 
 
 def test_settings_that_cannot_work_stop_the_worker_with_all_of_them_named(tmp_path: Path) -> None:

@@ -7,8 +7,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 from earshot.adapters.wiring import Kit
+from earshot.kernel.codec import Codec
+from earshot.kernel.events import Event
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Delivery, Output, Stage, progress
+from earshot.kernel.topics import Topic
 from earshot.streams.worker import run
 from tests.fakes_stream import stage_of
 
@@ -18,7 +21,16 @@ async def note(deliveries: Sequence[Delivery[Any]]) -> AsyncIterator[Output]:
         yield progress("noter", delivery)
 
 
-def create_stage(_kit: Kit) -> Stage:
+class BuggyCodec(Codec):
+    """Fails at what it reads as no codec should."""
+
+    def decode(self, topic: Topic, value: bytes) -> Event:
+        raise ZeroDivisionError("a bug")
+
+
+def create_stage(kit: Kit) -> Stage:
+    if "buggy-codec" in sys.argv:
+        kit.codec = BuggyCodec()
     return stage_of(note, name="noter", gated=False)
 
 

@@ -87,6 +87,8 @@ class Host:
         self._patience = Patience(self.vitals, worker.retry_first_s, worker.retry_max_s)
         self._collector = Collector(stage.batch)
         self._ending = asyncio.Event()
+        self._intake_broken = asyncio.Event()
+        self._broken: Exception | None = None
         self._limit: threading.Timer | None = None
         self._topics = {settings.topic(topic.name): topic for topic in stage.sources}
 
@@ -138,7 +140,12 @@ class Host:
 
         async def arrive(record: Record, ack: Callable[[], object], ours: Callable[[], bool]) -> None:
             self.vitals.delivered()
-            await self._collector.put(await self._patience.until(lambda: reader.read(record, ack, ours)))
+            try:
+                await self._collector.put(await self._patience.until(lambda: reader.read(record, ack, ours)))
+            except Exception as error:  # Faust would log it, start its agent again and go on behind this record
+                self._broken = error
+                self._intake_broken.set()
+                raise
 
         app = build_app(self.stage, self._settings, self._worker, folder, arrive)
 
@@ -189,11 +196,11 @@ class Host:
     async def _until_ended(self, app: faust.App, pump: asyncio.Task[None]) -> None:
         """Wait for the end; then let the batch in work finish, within the drain's deadline."""
         try:
-            await _first(pump, self._ending.wait(), app.wait_until_stopped())
+            await _first(pump, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
             if pump.done():
                 return pump.result()
             if not self._ending.is_set():
-                raise app.crash_reason or RuntimeError("The Faust app stopped by itself.")
+                raise self._broken or app.crash_reason or RuntimeError("The Faust app stopped by itself.")
             await self._collector.close()
             # What waits for something that is down is not worth waiting for: it will be delivered again.
             await asyncio.wait({pump}, timeout=0 if self.vitals.paused else self._worker.drain_s)
