@@ -146,6 +146,17 @@ async def test_adopting_what_was_erased_changes_nothing(catalog, tenant):
     assert await catalog.recording(tenant, of.recording_id) is None
 
 
+async def test_an_id_that_another_tenant_has_is_not_adopted(catalog, tenant):
+    """Keys of the log do not name the tenant: its deletions would reach the other's transcripts."""
+    mine = upload(tenant)
+    await catalog.adopt(mine, f"{tenant}/talk", TRACE)
+    theirs = mine.model_copy(update={"tenant": f"{tenant}x"})
+    with pytest.raises(Permanent) as caught:
+        await catalog.adopt(theirs, f"{tenant}x/talk", TRACE)
+    assert caught.value.code == "bad_recording_id"
+    assert await catalog.recording(theirs.tenant, theirs.recording_id) is None
+
+
 @pytest.mark.parametrize("bad", ["", "../x", "A" * 36, "nul\x00"])
 async def test_an_id_that_is_no_uuid_is_not_adopted(catalog, tenant, bad):
     with pytest.raises(Permanent) as caught:
@@ -268,8 +279,8 @@ async def test_no_method_shows_or_changes_another_tenants_rows(catalog, tenant):
     with pytest.raises(UnknownRecording):
         await catalog.record([total(mine, 0).model_copy(update={"tenant": other})])
     await catalog.forget(other, recording_id)
-    await catalog.adopt(upload(other, recording_id=recording_id, title="Theirs"), "k", TRACE)
-    await catalog.erase(other, recording_id, TRACE)
+    with pytest.raises(Permanent):
+        await catalog.adopt(upload(other, recording_id=recording_id, title="Theirs"), "k", TRACE)
     assert await catalog.job(tenant, job_id) == before
     assert len(await catalog.transcript(tenant, recording_id)) == 1
 

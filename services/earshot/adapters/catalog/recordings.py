@@ -71,7 +71,7 @@ class RecordingsPart(Part):
         """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing.
 
         Raises:
-            Permanent: code ``bad_recording_id``: not a UUID as it is usually written.
+            Permanent: code ``bad_recording_id``: not a UUID as it is usually written, or another tenant's.
         """
         if not ids.is_canonical(upload.recording_id):
             raise Permanent("The recording id is not a UUID in lower case with hyphens.", code="bad_recording_id")
@@ -80,6 +80,7 @@ class RecordingsPart(Part):
             _know(connection, upload.tenant, upload.collection)
             connection.execute(sa.select(t.tenants).where(t.tenants.c.id == upload.tenant).with_for_update())
             if _find(connection, upload.tenant, upload.recording_id) is None:
+                _refuse_if_anothers(connection, upload)
                 # its hash is a claim not yet checked, so it never stands in for an upload at the door
                 row = _insert_recording(connection, upload, source_key, same_as="")
                 insert_job(connection, row.tenant, row.id, row.revision, trace)
@@ -174,6 +175,15 @@ def _know(connection: sa.Connection, tenant: str, collection: str) -> None:
     connection.execute(tenants.on_conflict_do_nothing())
     names = insert(connection, t.collections).values(tenant=tenant, name=collection, created_at=at)
     connection.execute(names.on_conflict_do_nothing())
+
+
+def _refuse_if_anothers(connection: sa.Connection, upload: AudioUploaded) -> None:
+    """Keys of the log are recording ids without their tenants, so two tenants may not have the same."""
+    c = t.recordings.c
+    if connection.scalars(sa.select(c.id).where(c.id == upload.recording_id, c.tenant != upload.tenant)).first():
+        raise Permanent(
+            "The recording id is taken.", next_step="Use a random UUID, or leave it out.", code="bad_recording_id"
+        )
 
 
 def _answered(connection: sa.Connection, tenant: str, key: str, request_hash: str) -> Job | None:

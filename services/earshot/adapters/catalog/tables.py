@@ -72,6 +72,7 @@ recordings = sa.Table(
     sa.Column("recorded_at", Moment),
     sa.Column("metadata", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Index("recordings_by_id", "id", unique=True),
     sa.Index("recordings_newest", "tenant", "created_at", "id"),
     sa.Index("recordings_by_source", "tenant", "source_key"),
     sa.Index("recordings_same", "tenant", "collection", "same_as", unique=True),

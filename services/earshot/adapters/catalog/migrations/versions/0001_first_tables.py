@@ -139,6 +139,7 @@ def upgrade() -> None:
         ),
         sa.PrimaryKeyConstraint("tenant", "id"),
     )
+    op.create_index("recordings_by_id", "recordings", ["id"], unique=True)
     op.create_index("recordings_newest", "recordings", ["tenant", "created_at", "id"], unique=False)
     op.create_index("recordings_by_source", "recordings", ["tenant", "source_key"], unique=False)
     op.create_index("recordings_same", "recordings", ["tenant", "collection", "same_as"], unique=True)
