@@ -7,6 +7,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
+CODES = (
+    r"\bcode ?= ?\"([a-z_]+)\"",
+    r"\bRefused\(\s*\d+,\s*\"([a-z_]+)\"",
+    r"_conflict\(\"([a-z_]+)\"",
+    r"\d{3}: \"([a-z_]+)\"",
+    r"_CODES\.get\([\w.]+, \"([a-z_]+)\"",
+    r"\.code or \"([a-z_]+)\"",
+    r"\n(?:DEADLINE|CPU_LIMIT|MEMORY_LIMIT) = \"([a-z_]+)\"",
+)
 BUILD = runpy.run_path(str(ROOT / "docs" / "build.py"))
 
 
@@ -21,3 +30,16 @@ def test_every_link_between_documents_leads_somewhere() -> None:
         prose = re.sub(r"^```.*?^```", "", document.read_text(encoding="utf-8"), flags=re.DOTALL | re.MULTILINE)
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", prose):
             assert (document.parent / target).exists(), f"{document.name} links to {target}"
+
+
+def test_every_error_code_is_explained_and_no_other() -> None:
+    """Codes are found where errors are made: attributes of their classes, arguments of their calls, constants."""
+    text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
+    explained = {
+        code for row in re.findall(r"^\|([^|]+)\|", text, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)
+    }
+    used: set[str] = set()
+    for path in (ROOT / "services").rglob("*.py"):
+        source = path.read_text(encoding="utf-8")
+        used |= {code for pattern in CODES for code in re.findall(pattern, source)}
+    assert explained == used

@@ -28,7 +28,9 @@ from earshot.adapters.isolated_child import HEADER, MAX_PART, pack, unpack
 from earshot.kernel import errors
 from earshot.kernel.errors import EarshotError, UnitCrashed
 
-DEADLINE, CPU_LIMIT, MEMORY_LIMIT = "deadline_passed", "cpu_limit", "memory_limit"
+DEADLINE = "deadline_passed"
+CPU_LIMIT = "cpu_limit"
+MEMORY_LIMIT = "memory_limit"
 _BOOT = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); from earshot.adapters.isolated_child import main; main()"
 )
