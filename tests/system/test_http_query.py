@@ -10,7 +10,8 @@ from datetime import UTC, datetime
 import pytest
 
 from earshot.kernel.errors import Unavailable
-from earshot.kernel.events import Engine, SegmentTranscribed, StageProgressed
+from earshot.kernel.events import AudioUploaded, Engine, SegmentTranscribed, StageProgressed
+from earshot.kernel.ids import new_recording_id
 from earshot.kernel.ports import Heartbeat, SpanRow, StoredSegment
 from earshot.query.settings import QuerySettings
 from tests.http_app import SRT, WAV, System, system
@@ -190,6 +191,21 @@ async def test_audio_is_played_by_ranges(web, asked, status, part):
     if status == 206:
         first = len(WAV) - len(WAV[part]) if part.stop is None else 0
         assert answer.headers["content-range"] == f"bytes {first}-{first + len(answer.content) - 1}/{len(WAV)}"
+
+
+async def test_what_a_foreign_producer_claims_of_its_audio_reaches_no_header(web):
+    key, claim = "default/incoming/talk.wav", "x\r\nset-cookie: a=b\u2028"
+    await web.kit.blobs.put(key, WAV)
+    foreign = AudioUploaded(
+        recording_id=new_recording_id(), uri=web.kit.blobs.uri(key), sha256=claim, media_type=f"text/html{claim}"
+    )
+    await web.kit.catalog.adopt(foreign, key, {})
+    answer = await web.client.get(f"/api/v1/recordings/{foreign.recording_id}/audio")
+    assert (answer.status_code, answer.content) == (200, WAV)
+    assert answer.headers["content-type"] == "application/octet-stream"
+    assert "set-cookie" not in answer.headers
+    known = {"If-None-Match": answer.headers["etag"]}
+    assert (await web.client.get(f"/api/v1/recordings/{foreign.recording_id}/audio", headers=known)).status_code == 304
 
 
 @pytest.mark.parametrize("asked", ["bytes=99999-", "bytes=-0"])

@@ -35,9 +35,8 @@ def test_every_link_between_documents_leads_somewhere() -> None:
 def test_every_error_code_is_explained_and_no_other() -> None:
     """Codes are found where errors are made: attributes of their classes, arguments of their calls, constants."""
     text = (ROOT / "docs" / "errors.md").read_text(encoding="utf-8")
-    explained = {
-        code for row in re.findall(r"^\|([^|]+)\|", text, re.MULTILINE) for code in re.findall(r"`(\w+)`", row)
-    }
+    rows = re.findall(r"^\|([^|]+)\|", text, re.MULTILINE)
+    explained = {code for row in rows for code in re.findall(r"`(\w+)`", row)}
     used: set[str] = set()
     for path in (ROOT / "services").rglob("*.py"):
         source = path.read_text(encoding="utf-8")
