@@ -59,7 +59,8 @@ QUICK = {
     "EARSHOT_SEGMENTER__LEASE_S": "2",
 }
 PATIENCE_S = 120.0
-SEGMENTED_S = 70
+SPEECH_S = 70
+"""Three segments."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class Speech:
     texts: tuple[str, ...]
 
 
-async def make_speech(folder: Path, seed: int, seconds: float = SEGMENTED_S) -> Speech:
+async def make_speech(folder: Path, seed: int, seconds: float = SPEECH_S) -> Speech:
     """Seeded speech, cut here as the segmenter should cut it."""
     path = folder / f"speech-{seed}.wav"
     await asyncio.to_thread(write_speech, path, seconds, seed)

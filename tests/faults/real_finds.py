@@ -19,6 +19,8 @@ from tests.faults.real import Flow
 from tests.faults.real_oracle import Passage, Seen
 
 TENANT = "default"
+TOMBSTONES = {"recordings", "leases"}
+"""Tables that keep tenant, id and revision: the tombstone, and what a segmenter held that died, until it is pruned."""
 MANY = 1000
 """More passages than any recording here has."""
 
@@ -117,7 +119,7 @@ async def left_of_erased(flow: Flow, recording_id: str) -> list[str]:
     """What ``earshot erase --verify`` finds, but for the log's own last line, and every row of the catalog."""
     *found, _log = await remains(flow.kit, TENANT, recording_id)
     rows = await asyncio.to_thread(_rows_about, flow, recording_id)
-    return found + [f"row in {table}: {row}" for table, row in rows if table != "recordings"]
+    return found + [f"row in {table}: {row}" for table, row in rows if table not in TOMBSTONES]
 
 
 def _rows_about(flow: Flow, recording_id: str) -> list[tuple[str, str]]:
