@@ -123,6 +123,20 @@ async def test_kafka_gets_the_topic_configuration(kafka_url: str) -> None:
     await log.close()
 
 
+@pytest.mark.kafka
+async def test_a_refused_record_is_not_in_the_way_of_those_behind_it(kafka_url: str) -> None:
+    """A producer that is kept after a refusal has everything refused that comes after it on that partition."""
+    name = f"contract.{uuid.uuid4().hex}"
+    log = KafkaLog(kafka_url)
+    await log.create({name: {"max.message.bytes": "4096"}}, 1)
+    await log.publish([Record(name, b"k", b"first")])
+    with pytest.raises(LimitExceeded):
+        await log.publish([Record(name, b"k", b"x" * 8192)])
+    await log.publish([Record(name, b"k", b"second")])
+    assert [record.value for record in await contents(log, name)] == [b"first", b"second"]
+    await log.close()
+
+
 async def test_ping_answers(log: EventLog) -> None:
     await log.ping()
 

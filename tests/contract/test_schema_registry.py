@@ -106,7 +106,10 @@ def test_a_schema_of_another_kind_is_undecodable(registry: Registry, client: Htt
         client.schema(8)
 
 
-@pytest.mark.parametrize(("status", "error"), [(500, Unavailable), (503, Unavailable), (401, Misconfigured)])
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [(500, Unavailable), (503, Unavailable), (401, Misconfigured), (400, Undecodable), (422, Undecodable)],
+)
 def test_a_failing_registry_is_told_from_a_refusing_one(
     registry: Registry, client: HttpRegistry, status: int, error: type[Exception]
 ) -> None:

@@ -23,7 +23,7 @@ from aiokafka.errors import (
 )
 
 from earshot.kernel.codec import Record
-from earshot.kernel.errors import LimitExceeded, Misconfigured, Unavailable
+from earshot.kernel.errors import EarshotError, LimitExceeded, Misconfigured, Unavailable
 
 REQUEST_S = 15.0
 MAX_RECORD = 1024 * 1024
@@ -52,6 +52,15 @@ class KafkaLog:
 
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all in-sync replicas have every record."""
+        try:
+            await self._publish(records)
+        except EarshotError:
+            # A refused batch leaves a gap in the sequence of an idempotent producer. aiokafka never closes it, and the
+            # broker refuses everything that comes after it on that partition (OutOfOrderSequenceNumber).
+            await self._forget_producer()
+            raise
+
+    async def _publish(self, records: Sequence[Record]) -> None:
         with _reported():
             async with asyncio.timeout(self._request_s):
                 producer = await self._started_producer()
@@ -137,12 +146,15 @@ class KafkaLog:
 
     async def close(self) -> None:
         """Close the connections."""
-        producer, admin = self._producer, self._admin
-        self._producer = self._admin = None
-        if producer is not None:
-            await _let_go(producer.stop(), self._request_s)
+        await self._forget_producer()
+        admin, self._admin = self._admin, None
         if admin is not None:
             await _let_go(admin.close(), self._request_s)
+
+    async def _forget_producer(self) -> None:
+        producer, self._producer = self._producer, None
+        if producer is not None:
+            await _let_go(producer.stop(), self._request_s)
 
     async def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
         with _reported():

@@ -12,6 +12,8 @@ from earshot.kernel.errors import Misconfigured, Unavailable, Undecodable
 TIMEOUT_S = 5.0
 _CONTENT_TYPE = "application/vnd.schemaregistry.v1+json"
 _NOT_FOUND = 404
+_NO_SUCH_ID = (400, _NOT_FOUND, 422)
+"""Answers to an id that the registry has not, or that cannot be one: registries differ."""
 
 
 class HttpRegistry:
@@ -36,7 +38,7 @@ class HttpRegistry:
         text = json.dumps(schema)
         if (subject, text) not in self._ids:
             answer = self._ask("POST", f"/subjects/{subject}", {"schema": text, "schemaType": "AVRO"})
-            if answer.status_code == _NOT_FOUND:
+            if answer.status_code in _NO_SUCH_ID:
                 raise Misconfigured(
                     f"The schema of {subject} is not registered.",
                     next_step=f"Register its file in schemas/: POST /subjects/{subject}/versions at the registry.",
@@ -53,7 +55,7 @@ class HttpRegistry:
         """
         if schema_id not in self._schemas:
             answer = self._ask("GET", f"/schemas/ids/{schema_id}", None)
-            if answer.status_code == _NOT_FOUND:
+            if answer.status_code in _NO_SUCH_ID:
                 raise Undecodable(f"The registry has no schema {schema_id}.")
             content = _content(answer)
             if content.get("schemaType", "AVRO") != "AVRO":
@@ -79,7 +81,7 @@ class HttpRegistry:
                 f"The schema registry refuses us with {answer.status_code}.",
                 next_step="Check the credentials in EARSHOT_SCHEMA_REGISTRY_URL.",
             )
-        if answer.is_success or answer.status_code == _NOT_FOUND:
+        if answer.is_success or answer.status_code in _NO_SUCH_ID:
             return answer
         raise Unavailable("schema registry", f"The schema registry answers {answer.status_code}.")
 
