@@ -116,6 +116,11 @@ def test_kubernetes_runs_every_process_of_the_system():
             assert container["args"][:2] == ["worker", name.removesuffix(".yaml")]
 
 
+def test_kubernetes_never_runs_two_relays_not_even_during_a_rollout():
+    (relay,) = [item["spec"] for name, item in documents() if name == "relay.yaml" and item["kind"] == "Deployment"]
+    assert (relay["replicas"], relay["strategy"]["type"]) == (1, "Recreate")
+
+
 @pytest.mark.parametrize(("name", "manifest"), documents(), ids=lambda value: value if isinstance(value, str) else "")
 def test_a_manifest_is_valid(name, manifest):
     with warnings.catch_warnings():
