@@ -26,6 +26,14 @@ CLOSED_SETS = {
 STATES = {"StageProgressed": ["pending", "failed", "done"], "RecordingCompleted": ["completed", "failed"]}
 
 
+def test_a_library_that_keeps_logical_types_in_the_canonical_form_is_understood() -> None:
+    """hamba/avro for Go frames AudioUploaded with 79fc85dd8896955a, the specification says 6abe6a2e2d17f4d5."""
+    ours = Codec().encode(AUDIO_UPLOADED, UPLOAD)
+    assert ours[:10].hex() == "c3016abe6a2e2d17f4d5"
+    theirs = bytes.fromhex("c30179fc85dd8896955a") + ours[10:]
+    assert Codec().decode(AUDIO_UPLOADED, theirs) == UPLOAD
+
+
 class DictRegistry:
     """A schema registry in memory."""
 

@@ -70,8 +70,34 @@ class SchemaRegistry(Protocol):
 
 def crc64(schema: dict[str, Any]) -> bytes:
     """CRC-64-AVRO fingerprint of a schema's parsing canonical form, as the 8 little-endian bytes on the wire."""
-    digest: str = fingerprint(to_parsing_canonical_form(schema), "CRC-64-AVRO")
+    return _digest(to_parsing_canonical_form(schema))
+
+
+def crc64_with_logical_types(schema: dict[str, Any]) -> bytes:
+    """The same where the canonical form keeps ``logicalType``, against the specification, as hamba/avro for Go does."""
+    canonical = json.loads(to_parsing_canonical_form(schema))
+    return _digest(json.dumps(_keep_logical_types(canonical, schema), separators=(",", ":"), ensure_ascii=False))
+
+
+def _digest(canonical: str) -> bytes:
+    digest: str = fingerprint(canonical, "CRC-64-AVRO")
     return bytes.fromhex(digest)
+
+
+def _keep_logical_types(canonical: Any, raw: Any) -> Any:
+    """A canonical schema with the logical types of the one it was made from."""
+    if isinstance(raw, list):
+        return [_keep_logical_types(*pair) for pair in zip(canonical, raw, strict=True)]
+    if not isinstance(raw, dict):
+        return canonical
+    if "logicalType" in raw:
+        return {"type": canonical, "logicalType": raw["logicalType"]}
+    kept = {
+        name: _keep_logical_types(canonical[name], raw[name]) for name in ("type", "items", "values") if name in raw
+    }
+    if "fields" in raw:
+        kept["fields"] = [_keep_logical_types(*pair) for pair in zip(canonical["fields"], raw["fields"], strict=True)]
+    return canonical | kept
 
 
 @cache
@@ -86,7 +112,7 @@ def _known_writers() -> Mapping[bytes, Any]:
     known: dict[bytes, Any] = {}
     for path in sorted(schema_folder().rglob("*.avsc")):
         raw = json.loads(path.read_text(encoding="utf-8"))
-        known[crc64(raw)] = parse_schema(raw)
+        known[crc64(raw)] = known[crc64_with_logical_types(raw)] = parse_schema(raw)
     return known
 
 
