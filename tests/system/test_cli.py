@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -163,6 +164,18 @@ def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     system.http.close()
     _, left = psutil.wait_procs(mine, timeout=40)
     assert not left
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = str(taken.getsockname()[1])
+        command = [sys.executable, "-m", "earshot", "up", "--data", str(tmp_path / "data"), "--port", port]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd=ROOT)
+    assert done.returncode == 78
+    assert port in done.stderr
+    assert "--port" in done.stderr
 
 
 def test_a_misconfigured_system_says_what_and_does_not_start(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import contextlib
 import fcntl
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -65,6 +66,7 @@ class Supervisor:
     def running(self) -> Iterator[Supervisor]:
         """Start everything; stop everything at the end, whatever happens."""
         with self._sole():
+            self._check_port()
             try:
                 for name in PROCESSES:
                     self._children[name] = Child(name, self._spawn(name), time.monotonic())
@@ -88,6 +90,18 @@ class Supervisor:
                 yield
             finally:
                 pid_file.unlink(missing_ok=True)
+
+    def _check_port(self) -> None:
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        with socket.socket(family) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((self.host, self.port))
+            except OSError as error:
+                raise Misconfigured(
+                    f"Earshot cannot listen on {self.host}:{self.port}: {error.strerror}.",
+                    next_step="Choose another with --port, or end what listens there.",
+                ) from None
 
     def _spawn(self, name: str) -> subprocess.Popen[bytes]:
         logs = self.data / "logs"
