@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) reads this file. `make` alone prints what there is.
 # Another Python: make setup PYTHON=/path/to/python3.12    Options for a command: make up ARGS="--port 9090"
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-fast test-faults lint format docs bench clean locks schemas test-servers
+.PHONY: help setup demo up test test-fast test-faults test-engines lint format docs bench clean locks schemas test-servers
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,6 +9,8 @@ PYTHON ?= $(shell for p in python3 python3.12 python3.13 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' 2>/dev/null && { echo $$p; exit; }; done)
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 PYTEST ?= $(BIN)/python -m pytest
+ENGINES := .venv-engines
+ENGINES_PYTEST ?= $(ENGINES)/bin/python -m pytest
 ARGS ?=
 
 help:
@@ -31,6 +33,9 @@ test-fast: $(VENV)/.stamp-dev ## Run the unit tests alone; nothing else has to r
 test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix
 	$(PYTEST) tests/faults $(ARGS)
 
+test-engines: $(ENGINES)/.stamp ## Run the tests that need torch, in .venv-engines (about 7 GB)
+	EARSHOT_TEST_ENGINES=required $(ENGINES_PYTEST) tests/engines $(ARGS)
+
 lint: $(VENV)/.stamp-dev ## Check style, format and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -47,8 +52,8 @@ docs: schemas ## Write what is generated: schemas, .env.example, the tables of t
 bench: $(VENV)/.stamp-dev ## Measure the pipeline against a bare loop
 	$(BIN)/python benchmarks/pipeline.py $(ARGS)
 
-clean: ## Delete .venv and caches; never ./data
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
+clean: ## Delete .venv, .venv-engines and caches; never ./data
+	rm -rf $(VENV) $(ENGINES) .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage .coverage.* htmlcov dist
 	find services tests benchmarks deploy -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
 
 schemas: $(VENV)/.stamp-dev # Write schemas/*.avsc from the events' models
@@ -86,3 +91,12 @@ $(VENV)/.stamp-dev: requirements-dev.lock pyproject.toml | $(BIN)/python
 	$(INSTALL) --require-hashes -r requirements-dev.lock
 	$(INSTALL) --no-deps -e .
 	@touch $@ $(VENV)/.stamp-local
+
+# Byte code of 7 GB that is imported in part: written when it is.
+$(ENGINES)/.stamp: requirements-engines.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Python 3.11, 3.12 or 3.13 is needed, and none was found."; exit 1; }
+	@echo "Installing Earshot and every engine into $(ENGINES) …"
+	@test -x $(ENGINES)/bin/python || $(PYTHON) -m venv $(ENGINES)
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-compile --require-hashes -r requirements-engines.lock
+	$(ENGINES)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	@touch $@
