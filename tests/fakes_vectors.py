@@ -42,6 +42,23 @@ class FakeEncoder:
         return [number / length for number in vector]
 
 
+class FakeReranker:
+    """Scores a text by the words it shares with the question, over its length. ``failure``, when set, is raised."""
+
+    model = "fake"
+
+    def __init__(self) -> None:
+        self.failure: Exception | None = None
+        self.calls: list[tuple[str, list[str]]] = []
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        self.calls.append((query, list(texts)))
+        if self.failure is not None:
+            raise self.failure
+        wanted = set(words_of(query))
+        return [len(wanted & set(words_of(text))) / (len(words_of(text)) or 1) for text in texts]
+
+
 class FakeVectors:
     """A dictionary of passages for each index and tenant, in the order they were written."""
 

@@ -21,6 +21,22 @@ class Encoder(Protocol):
         """The vector of a question. Raises ``Unavailable``."""
 
 
+class Reranker(Protocol):
+    """A model that judges the best candidates again, question and passage side by side.
+
+    It improves an order that is there already: when it raises, the search keeps that order and says so.
+    """
+
+    model: str
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """One score a text, higher is better; comparable within one call only.
+
+        Answers within its own deadline. Raises ``Unavailable("reranker", …)`` when it does not, ``Misconfigured`` when
+        it never will.
+        """
+
+
 @dataclass(frozen=True)
 class IndexedPassage:
     """A passage as the vector store holds it."""
