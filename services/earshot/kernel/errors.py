@@ -14,7 +14,8 @@
     │   └── EngineRejected      the engine cannot handle this input, and says so
     ├── Transient               may succeed later: wait, retry, show the reason
     │   ├── Unavailable         a dependency does not answer
-    │   └── UnitCrashed         the process doing the work died or overran: counted, dead-lettered on the third
+    │   ├── UnitCrashed         the process doing the work died or overran: counted, dead-lettered on the third
+    │   └── OutOfMemory         the device has no memory for so much at once: less of it may fit
     └── Misconfigured           stop the worker: a person must act
 
 Anything else is a bug: the worker stops, loudly, with the offset uncommitted.
@@ -142,6 +143,13 @@ class UnitCrashed(Transient):
 
     code = "unit_crashed"
     title = "The process doing the work crashed"
+
+
+class OutOfMemory(Transient):
+    """The device that does the work has no memory for so much at once; less of it may fit."""
+
+    code = "out_of_memory"
+    title = "The device ran out of memory"
 
 
 class Misconfigured(EarshotError):
