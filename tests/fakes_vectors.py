@@ -64,6 +64,7 @@ class FakeVectors:
 
     def __init__(self) -> None:
         self.passages: dict[str, dict[str, dict[str, IndexedPassage]]] = {}
+        self.alias = ""
 
     async def prepare(self, index: str, dimensions: int) -> None:
         self.passages.setdefault(index, {})
@@ -144,6 +145,12 @@ class FakeVectors:
     def _held(self, index: str, tenant: str) -> dict[str, IndexedPassage]:
         return self.passages.get(index, {}).get(tenant, {})
 
+
+    async def serve(self, index: str) -> None:
+        self.alias = index
+
+    async def drop(self, index: str) -> None:
+        self.passages.pop(index, None)
 
 def _ranked(passages: Sequence[IndexedPassage], scores: Sequence[float]) -> list[ScoredPassage]:
     hits = [ScoredPassage(replace(passage, vector=()), score) for passage, score in zip(passages, scores, strict=True)]

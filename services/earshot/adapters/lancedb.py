@@ -51,6 +51,7 @@ class LanceStore:
             if there_already:
                 marker = await database.open_table(index)
             else:
+                self._forget(index)  # another process may have dropped it since, and its tables with it
                 marker = await database.create_table(index, schema=rows.schema(dimensions), exist_ok=True)
             there = (await marker.schema()).field("vector").type.list_size
         if there != dimensions:
@@ -138,6 +139,23 @@ class LanceStore:
         self._tables.clear()
         if self._database is not None:
             self._database.close()
+    async def serve(self, _index: str) -> None:
+        """Nothing: whoever opens the folder names the index."""
+
+    async def drop(self, index: str) -> None:
+        """Delete the index's tables, the one that says that it is there last."""
+        database = await self._connected()
+        mine = [name for name in await self._names() if name.startswith(f"{_checked(index)}.")]
+        self._forget(index)
+        for name in [*mine, index]:
+            async with answering():
+                await database.drop_table(name, ignore_missing=True)
+
+    def _forget(self, index: str) -> None:
+        """Let go of an index's open tables, which are not those of an index that is made anew under its name."""
+        for name in [name for name in self._tables if name.startswith(f"{index}.")]:
+            del self._tables[name]
+
             self._database = None
 
     async def _names(self) -> list[str]:

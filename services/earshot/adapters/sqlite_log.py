@@ -200,8 +200,7 @@ class SqliteLog:
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
         """Committed offset (0 when none) and end offset by topic and partition."""
-        committed, heads = await self.committed(group), await self.heads()
-        return {place: (committed.get(place, 0), end) for place, end in heads.items() if place[0] in topics}
+        return await self._committer.call(partial(sql.lag, group=group, topics=tuple(topics)))
 
     async def join(self, group: str, places: Iterable[Place]) -> None:
         """Become the one consumer of a group, until :meth:`close` or the end of the process.
@@ -212,6 +211,19 @@ class SqliteLog:
         if group not in self._group_locks:
             self._group_locks[group] = _lock_group(self.path, group)
         await self._committer.call(partial(sql.register, group=group, places=tuple(places)))
+
+    async def consumer_of(self, group: str) -> str | None:
+        """The process that consumes as a group; ``None`` when none does."""
+        if group in self._group_locks:
+            return str(os.getpid())
+        return await asyncio.to_thread(_holder, self.path, group)
+
+    async def unregister(self, group: str) -> bool:
+        """Forget a group that nobody consumes as, so that nothing is kept for it; ``False`` while somebody does."""
+        if await self.consumer_of(group) is not None:
+            return False
+        await self._committer.call(partial(sql.unregister, group=group))
+        return True
 
     async def committed(self, group: str) -> dict[Place, int]:
         """The group's next offsets."""
@@ -274,11 +286,30 @@ def _data_version(connection: LogConnection) -> int:
     return int(connection.db.pragma("data_version"))
 
 
+def _holder(path: Path, group: str) -> str | None:
+    """Who holds a group's lock, without keeping it."""
+    try:
+        lock = os.open(_group_file(path, group), os.O_RDWR)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return os.read(lock, 20).decode("ascii", "replace") or "unknown"
+    finally:
+        os.close(lock)
+    return None
+
+
+def _group_file(path: Path, group: str) -> Path:
+    return Path(f"{path}.groups") / quote(group, safe="")
+
+
 def _lock_group(path: Path, group: str) -> int:
     """Lock a group's file; the kernel lets go of it when the process dies, however it dies."""
-    folder = Path(f"{path}.groups")
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    lock = os.open(folder / quote(group, safe=""), os.O_CREAT | os.O_RDWR, 0o600)
+    file = _group_file(path, group)
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    lock = os.open(file, os.O_CREAT | os.O_RDWR, 0o600)
     try:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -147,6 +147,30 @@ def commit(connection: LogConnection, group: str, offsets: Mapping[Place, int]) 
         db.executemany("INSERT OR REPLACE INTO commits VALUES (?, ?, ?, ?)", rows)
 
 
+def unregister(connection: LogConnection, group: str) -> None:
+    """Forget a group: nothing is kept for it any more."""
+    with connection.writing() as db:
+        db.execute("DELETE FROM commits WHERE consumer = ?", (group,))
+
+
+def lag(connection: LogConnection, group: str, topics: Sequence[str]) -> dict[Place, tuple[int, int]]:
+    """A group's next offset and the end by partition; where no record is left in between, the group is at the end.
+
+    A group that starts late never meets the records that were deleted before.
+    """
+    done, result = committed(connection, group), {}
+    for place, end in heads(connection).items():
+        if place[0] in topics:
+            after = done.get(place, 0)
+            result[place] = (after if after < end and _any_from(connection, place, after) else end, end)
+    return result
+
+
+def _any_from(connection: LogConnection, place: Place, offset: int) -> bool:
+    sql = "SELECT 1 FROM records WHERE topic = ? AND partition = ? AND offset >= ? LIMIT 1"
+    return bool(connection.rows(sql, (*place, offset)))
+
+
 def committed(connection: LogConnection, group: str) -> dict[Place, int]:
     """A group's next offsets."""
     rows = connection.rows("SELECT topic, partition, next FROM commits WHERE consumer = ?", (group,))

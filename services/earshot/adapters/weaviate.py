@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from weaviate import WeaviateAsyncClient
 
 ALIAS = "Passages"
-"""Points at the first index ever prepared, for other clients of the server; ours name the index they mean."""
+"""Points at the index that serves, for other clients of the server; ours name the index they mean."""
 SETS_A_WRITE = 64
 OBJECTS_A_WRITE = 256
 """About 1 MB of vectors of 1024 dimensions."""
@@ -244,6 +244,22 @@ class WeaviateStore:
 
     async def _connected(self) -> WeaviateAsyncClient:
         async with self._connecting:
+    async def serve(self, index: str) -> None:
+        """Point the alias at the index: one request, so another client finds the old one or the new one."""
+        client = await self._connected()
+        async with self._answering():
+            if await client.alias.exists(alias_name=ALIAS):
+                await client.alias.update(alias_name=ALIAS, new_target_collection=index)
+            else:
+                await client.alias.create(alias_name=ALIAS, target_collection=index)
+
+    async def drop(self, index: str) -> None:
+        """Delete the index; one that is not there is no error."""
+        client = await self._connected()
+        async with self._answering():
+            if await client.collections.exists(index):
+                await client.collections.delete(index)
+
             if self._client is None:
                 client = self._new_client()
                 try:

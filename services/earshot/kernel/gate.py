@@ -7,7 +7,7 @@ comes second sees the other, so what was erased, cancelled or overtaken meanwhil
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal, Protocol
@@ -36,11 +36,13 @@ class Standing:
         state: of the latest revision.
         revision: the latest one the catalog knows.
         visible_from: the lowest revision whose passages may be found; rises when a later one completes.
+        cancelled: lower revisions from ``visible_from`` on that were cancelled.
     """
 
     state: Literal["live", "cancelled", "erased"]
     revision: int
     visible_from: int = 1
+    cancelled: frozenset[int] = frozenset()
 
 
 class Standings(Protocol):
@@ -67,7 +69,20 @@ def visible(standing: Standing | None, revision: int) -> bool:
         return False
     if standing.state == "cancelled" and revision == standing.revision:
         return False
-    return standing.visible_from <= revision <= standing.revision
+    return standing.visible_from <= revision <= standing.revision and revision not in standing.cancelled
+
+
+def judge_shown(standing: Standing | None, revision: int) -> Verdict:
+    """As :func:`judge`, but a lower revision is worked on for as long as what is made of it may be shown.
+
+    For the stages that fill an index: one that is built anew from the log must hold all that the old one shows.
+    """
+    verdict = judge(standing, revision)
+    return Verdict.GO if verdict is Verdict.OVERTAKEN and visible(standing, revision) else verdict
+
+
+Judge = Callable[[Standing | None, int], Verdict]
+"""How a stage takes what the catalog says of a recording."""
 
 
 class Gate:
@@ -76,7 +91,7 @@ class Gate:
     def __init__(self, standings: Standings) -> None:
         self._standings = standings
 
-    async def verdicts(self, events: Sequence[Event]) -> list[Verdict]:
+    async def verdicts(self, events: Sequence[Event], by: Judge = judge) -> list[Verdict]:
         """One verdict an event, in order. Raises ``Unavailable`` when the catalog does not answer."""
         found = await self._standings.standings({(event.tenant, event.recording_id) for event in events})
-        return [judge(found.get((event.tenant, event.recording_id)), event.revision) for event in events]
+        return [by(found.get((event.tenant, event.recording_id)), event.revision) for event in events]

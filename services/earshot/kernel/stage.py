@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from earshot.kernel.codec import Record
 from earshot.kernel.events import Event, StageProgressed
-from earshot.kernel.gate import Verdict
+from earshot.kernel.gate import Judge, Verdict, judge
 from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
 
 E_co = TypeVar("E_co", bound=Event, covariant=True)
@@ -60,6 +60,11 @@ class BatchPolicy:
     max_age_s: float = 0.0
 
 
+async def never() -> bool:
+    """For stages whose work has no end."""
+    return False
+
+
 async def undo_nothing(_stale: Sequence[Stale]) -> AsyncIterator[Output]:
     """For stages whose outputs every consumer checks at the gate itself."""
     for _ in ():
@@ -82,12 +87,15 @@ class Stage:
         gated: ask the gate before and after; off only for stages that keep the catalog themselves.
         deadline_s: a unit that runs longer is stuck, and the worker is ended.
         adopt: makes an event known to the catalog when the gate has never heard of it (foreign uploads).
+        judge: what the gate's answer means to this stage.
         tombstone: what a null value means here; by default it is acknowledged.
         resources: entered before the first event and left after the last: engines, stores.
         probe: checks its own dependencies; raises ``Unavailable`` while one is down.
         info: said with every sign of life: ``engine`` (as in ``Engine``) or ``model`` of the stages that use one.
     """
 
+        group: the consumer group, where it is not the name; asked once the resources are there.
+        finished: asked every second: whether the work has come to an end. The worker drains then, and ends with 0.
     name: str
     sources: tuple[Topic, ...]
     sinks: tuple[Topic, ...]
@@ -99,12 +107,20 @@ class Stage:
     deadline_s: float = 120.0
     adopt: Callable[[Delivery[Any]], Awaitable[None]] | None = None
     tombstone: Callable[[Record], AsyncIterator[Output]] | None = None
+    judge: Judge = judge
     resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     probe: Callable[[], Awaitable[None]] | None = None
     info: Callable[[], Mapping[str, Any]] = dict
 
 
 def emit(topic: Topic, event: Event, cause: Delivery[Any]) -> Output:
+    group: Callable[[], str] | None = None
+    finished: Callable[[], Awaitable[bool]] = never
+
+    @property
+    def consumer_group(self) -> str:
+        """Without the configurable prefix."""
+        return self.name if self.group is None else self.group()
     """An output keyed as its topic keys it."""
     return Output(topic, topic.key(event), event, cause)
 

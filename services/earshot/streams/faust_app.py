@@ -22,7 +22,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
     """The app of a stage: one agent, one event at a time, nothing acknowledged but by ``arrive``'s second argument.
 
     Args:
-        stage: its name is the consumer group, its sources the topics.
+        stage: says the consumer group and the topics.
         settings: broker and prefix.
         worker: timeouts.
         folder: temporary; Faust keeps a data folder even without tables.
@@ -31,7 +31,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
     assert_cython()
     register()
     app = faust.App(
-        settings.topic_prefix + stage.name,
+        settings.topic_prefix + stage.consumer_group,
         broker=faust_broker_url(settings.broker),
         datadir=str(folder),
         autodiscover=False,

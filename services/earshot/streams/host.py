@@ -48,6 +48,8 @@ EXIT_MISCONFIGURED = 78
 EXIT_FORCED = 128 + signal.SIGTERM
 """Asked twice to end."""
 PULSE_S = 1.0
+FINISHED_S = 1.0
+"""Between two questions whether the stage's work has come to an end."""
 log = structlog.get_logger()
 
 
@@ -128,6 +130,7 @@ class Host:
                 return 0
             app, processor = start.result()
             background.append(asyncio.create_task(self._look_at_lag(app)))
+            background.append(asyncio.create_task(self._look_for_the_end()))
             await self._until_ended(app, asyncio.create_task(self._pump(processor)))
         return 0
 
@@ -232,7 +235,7 @@ class Host:
         await self._repeat("heartbeat_failed", self._worker.heartbeat_s, beat)
 
     async def _look_at_lag(self, app: faust.App) -> None:
-        group, names = self._settings.topic_prefix + self.stage.name, sorted(self._topics)
+        group, names = self._settings.topic_prefix + self.stage.consumer_group, sorted(self._topics)
 
         async def look() -> None:
             mine = {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
@@ -240,6 +243,14 @@ class Host:
             self.vitals.lag = sum(end - done for place, (done, end) in lags.items() if place in mine)
 
         await self._repeat("lag_unknown", self._worker.lag_s, look)
+
+    async def _look_for_the_end(self) -> None:
+        async def look() -> None:
+            if await self.stage.finished():
+                log.info("finished", stage=self.stage.name, group=self.stage.consumer_group)
+                self._ending.set()
+
+        await self._repeat("end_unknown", FINISHED_S, look)
 
     async def _repeat(self, event: str, every_s: float, call: Callable[[], Awaitable[None]]) -> None:
         """Call again and again; a failure is said, and is no reason to stop working."""

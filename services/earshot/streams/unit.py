@@ -98,7 +98,7 @@ class Desk:
         if not units or not self._stage.gated:
             return [(unit, Verdict.GO) for unit in units]
         events = [unit.delivery.event for unit in units]
-        verdicts = await self._tools.patience.until(lambda: self._tools.gate.verdicts(events))
+        verdicts = await self._tools.patience.until(lambda: self._tools.gate.verdicts(events, self._stage.judge))
         return list(zip(units, verdicts, strict=True))
 
     async def drop(self, unit: Unit, verdict: Verdict) -> None:

@@ -11,6 +11,7 @@ from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
 from earshot.adapters.catalog.engine import Database
 from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
+from earshot.adapters.catalog.indexes import IndexesPart
 from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.outbox import OutboxPart
 from earshot.adapters.catalog.recordings import RecordingsPart
@@ -36,6 +37,7 @@ class Catalog(
     ErasuresPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
+    IndexesPart,
 
     Every method raises ``Unavailable("catalog", …)`` when the database does not answer in time.
 

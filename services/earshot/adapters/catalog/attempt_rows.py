@@ -107,12 +107,14 @@ def store_segments(connection: sa.Connection, segments: Sequence[tuple[SegmentTr
             "cache_key": cache_key,
         }
         for event, cache_key in segments
+            "engine": event.engine.name,
+            "degraded": event.engine.degraded,
     }
     for some in chunks([rows[key] for key in sorted(rows)]):
         statement = insert(connection, t.transcript_segments).values(some)
         connection.execute(
             statement.on_conflict_do_update(
-                index_elements=["tenant", "recording_id", "segment", "revision"],
-                set_={"body": statement.excluded.body, "cache_key": statement.excluded.cache_key},
+        changed = {name: statement.excluded[name] for name in ("body", "cache_key", "engine", "degraded")}
+                index_elements=["tenant", "recording_id", "segment", "revision"], set_=changed
             )
         )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -22,8 +22,30 @@ class StandingsPart(Part):
         def work(connection: sa.Connection) -> dict[RecordingKey, Standing]:
             found: dict[RecordingKey, Standing] = {}
             for some in chunks(sorted(set(keys))):
-                for row in connection.execute(columns.where(sa.tuple_(c.tenant, c.id).in_(some))):
-                    found[(row.tenant, row.id)] = Standing(row.state, row.revision, row.visible_from)
+                rows = list(connection.execute(columns.where(sa.tuple_(c.tenant, c.id).in_(some))))
+                several = [(row.tenant, row.id) for row in rows if row.visible_from < row.revision]
+                cancelled = _cancelled(connection, several)
+                for row in rows:
+                    lower = cancelled.get((row.tenant, row.id), frozenset())
+                    found[(row.tenant, row.id)] = Standing(row.state, row.revision, row.visible_from, lower)
             return found
 
         return await self._db.read(work) if keys else {}
+
+
+def _cancelled(connection: sa.Connection, keys: Sequence[RecordingKey]) -> Mapping[RecordingKey, frozenset[int]]:
+    """The cancelled attempts before the current one, of recordings of which more than one may be shown."""
+    if not keys:
+        return {}
+    job, recording = t.jobs.c, t.recordings.c
+    query = (
+        sa.select(job.tenant, job.recording_id, job.revision)
+        .join(t.recordings, sa.and_(recording.tenant == job.tenant, recording.id == job.recording_id))
+        .where(sa.tuple_(job.tenant, job.recording_id).in_(keys), job.state == "cancelled")
+        .where(job.revision >= recording.visible_from, job.revision < recording.revision)
+    )
+    found: dict[RecordingKey, frozenset[int]] = {}
+    for row in connection.execute(query):
+        key = (row.tenant, row.recording_id)
+        found[key] = found.get(key, frozenset()) | {row.revision}
+    return found

@@ -47,6 +47,9 @@ collections = sa.Table(
     sa.Column("name", sa.Text, primary_key=True),
     sa.Column("passage_max_words", sa.Integer),
     sa.Column("passage_overlap_words", sa.Integer),
+    sa.Column("hotwords", sa.Text),
+    sa.Column("prompt", sa.Text),
+    sa.Column("task", sa.Text),
     sa.Column("created_at", Moment, nullable=False),
 )
 
@@ -68,6 +71,7 @@ recordings = sa.Table(
     sa.Column("size_bytes", sa.BigInteger, nullable=False),
     sa.Column("language", sa.Text, nullable=False),
     sa.Column("priority", sa.Text, nullable=False),
+    sa.Column("task", sa.Text),  # null: as the collection says
     sa.Column("duration_ms", sa.BigInteger),
     sa.Column("recorded_at", Moment),
     sa.Column("metadata", sa.Text, nullable=False),
@@ -159,6 +163,51 @@ transcript_segments = sa.Table(
     sa.Column("revision", sa.BigInteger, primary_key=True),
     sa.Column("body", sa.Text, nullable=False),  # the event as JSON; empty once erased
     sa.Column("cache_key", sa.Text),
+    sa.Column("engine", sa.Text, nullable=False),  # as in the body, to be asked for
+    sa.Column("degraded", sa.Boolean, nullable=False),
+    sa.Index("transcript_segments_by_engine", "tenant", "engine", "degraded"),
+)
+
+indexes = sa.Table(  # of every tenant's passages alike
+    "indexes",
+    metadata,
+    sa.Column("name", sa.Text, primary_key=True),
+    sa.Column("encoder", sa.Text, nullable=False),
+    sa.Column("model", sa.Text, nullable=False),
+    sa.Column("dimensions", sa.Integer, nullable=False),
+    sa.Column("generation", sa.Integer, nullable=False),
+    sa.Column("state", sa.Text, nullable=False),
+    sa.Column("barrier", sa.Text, nullable=False),  # JSON: offset by partition
+    sa.Column("until", sa.Text),  # likewise; null before it is known
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("served_at", Moment),
+    sa.Index("indexes_by_generation", "generation", unique=True),
+    sa.Index(
+        "indexes_serving",
+        "state",
+        unique=True,  # the alias points at one
+        sqlite_where=sa.text("state = 'serving'"),
+        postgresql_where=sa.text("state = 'serving'"),
+    ),
+)
+
+speaker_turns = sa.Table(
+    "speaker_turns",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),  # the event as JSON
+)
+
+speaker_names = sa.Table(
+    "speaker_names",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("label", sa.Text, primary_key=True),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Index("speaker_names_by_name", "tenant", "name"),
 )
 
 attempts = sa.Table(
