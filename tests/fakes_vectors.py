@@ -136,6 +136,12 @@ class FakeVectors:
     async def indexes(self) -> list[str]:
         return sorted(self.passages)
 
+    async def serve(self, index: str) -> None:
+        self.alias = index
+
+    async def drop(self, index: str) -> None:
+        self.passages.pop(index, None)
+
     async def ping(self) -> None:
         return None
 
@@ -145,12 +151,6 @@ class FakeVectors:
     def _held(self, index: str, tenant: str) -> dict[str, IndexedPassage]:
         return self.passages.get(index, {}).get(tenant, {})
 
-
-    async def serve(self, index: str) -> None:
-        self.alias = index
-
-    async def drop(self, index: str) -> None:
-        self.passages.pop(index, None)
 
 def _ranked(passages: Sequence[IndexedPassage], scores: Sequence[float]) -> list[ScoredPassage]:
     hits = [ScoredPassage(replace(passage, vector=()), score) for passage, score in zip(passages, scores, strict=True)]

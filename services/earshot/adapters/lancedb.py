@@ -128,17 +128,6 @@ class LanceStore:
         """Every index there is: the tables that belong to no tenant."""
         return sorted(name for name in await self._names() if "." not in name)
 
-    async def ping(self) -> None:
-        """Return when the folder can be read."""
-        await self._names()
-
-    async def close(self) -> None:
-        """Wait for upkeep that is going on, and let go of the files."""
-        for table in self._tables.values():
-            await table.close()
-        self._tables.clear()
-        if self._database is not None:
-            self._database.close()
     async def serve(self, _index: str) -> None:
         """Nothing: whoever opens the folder names the index."""
 
@@ -156,6 +145,17 @@ class LanceStore:
         for name in [name for name in self._tables if name.startswith(f"{index}.")]:
             del self._tables[name]
 
+    async def ping(self) -> None:
+        """Return when the folder can be read."""
+        await self._names()
+
+    async def close(self) -> None:
+        """Wait for upkeep that is going on, and let go of the files."""
+        for table in self._tables.values():
+            await table.close()
+        self._tables.clear()
+        if self._database is not None:
+            self._database.close()
             self._database = None
 
     async def _names(self) -> list[str]:

@@ -205,6 +205,22 @@ class WeaviateStore:
         async with self._answering():
             return sorted(name for name in await client.collections.list_all() if name.startswith(f"{ALIAS}_"))
 
+    async def serve(self, index: str) -> None:
+        """Point the alias at the index: one request, so another client finds the old one or the new one."""
+        client = await self._connected()
+        async with self._answering():
+            if await client.alias.exists(alias_name=ALIAS):
+                await client.alias.update(alias_name=ALIAS, new_target_collection=index)
+            else:
+                await client.alias.create(alias_name=ALIAS, target_collection=index)
+
+    async def drop(self, index: str) -> None:
+        """Delete the index; one that is not there is no error."""
+        client = await self._connected()
+        async with self._answering():
+            if await client.collections.exists(index):
+                await client.collections.delete(index)
+
     async def ping(self) -> None:
         """Return when the server is ready to answer."""
         client = await self._connected()
@@ -244,22 +260,6 @@ class WeaviateStore:
 
     async def _connected(self) -> WeaviateAsyncClient:
         async with self._connecting:
-    async def serve(self, index: str) -> None:
-        """Point the alias at the index: one request, so another client finds the old one or the new one."""
-        client = await self._connected()
-        async with self._answering():
-            if await client.alias.exists(alias_name=ALIAS):
-                await client.alias.update(alias_name=ALIAS, new_target_collection=index)
-            else:
-                await client.alias.create(alias_name=ALIAS, target_collection=index)
-
-    async def drop(self, index: str) -> None:
-        """Delete the index; one that is not there is no error."""
-        client = await self._connected()
-        async with self._answering():
-            if await client.collections.exists(index):
-                await client.collections.delete(index)
-
             if self._client is None:
                 client = self._new_client()
                 try:

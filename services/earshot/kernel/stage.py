@@ -85,17 +85,17 @@ class Stage:
         batch: how deliveries are collected.
         costly: a durable attempt row is written before a unit is worked on, its third crash dead-letters it.
         gated: ask the gate before and after; off only for stages that keep the catalog themselves.
+        judge: what the gate's answer means to this stage.
         deadline_s: a unit that runs longer is stuck, and the worker is ended.
         adopt: makes an event known to the catalog when the gate has never heard of it (foreign uploads).
-        judge: what the gate's answer means to this stage.
         tombstone: what a null value means here; by default it is acknowledged.
         resources: entered before the first event and left after the last: engines, stores.
         probe: checks its own dependencies; raises ``Unavailable`` while one is down.
         info: said with every sign of life: ``engine`` (as in ``Engine``) or ``model`` of the stages that use one.
-    """
-
         group: the consumer group, where it is not the name; asked once the resources are there.
         finished: asked every second: whether the work has come to an end. The worker drains then, and ends with 0.
+    """
+
     name: str
     sources: tuple[Topic, ...]
     sinks: tuple[Topic, ...]
@@ -104,16 +104,13 @@ class Stage:
     batch: BatchPolicy = field(default_factory=BatchPolicy)
     costly: bool = False
     gated: bool = True
+    judge: Judge = judge
     deadline_s: float = 120.0
     adopt: Callable[[Delivery[Any]], Awaitable[None]] | None = None
     tombstone: Callable[[Record], AsyncIterator[Output]] | None = None
-    judge: Judge = judge
     resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     probe: Callable[[], Awaitable[None]] | None = None
     info: Callable[[], Mapping[str, Any]] = dict
-
-
-def emit(topic: Topic, event: Event, cause: Delivery[Any]) -> Output:
     group: Callable[[], str] | None = None
     finished: Callable[[], Awaitable[bool]] = never
 
@@ -121,6 +118,9 @@ def emit(topic: Topic, event: Event, cause: Delivery[Any]) -> Output:
     def consumer_group(self) -> str:
         """Without the configurable prefix."""
         return self.name if self.group is None else self.group()
+
+
+def emit(topic: Topic, event: Event, cause: Delivery[Any]) -> Output:
     """An output keyed as its topic keys it."""
     return Output(topic, topic.key(event), event, cause)
 

@@ -35,9 +35,9 @@ class Catalog(
     SpansPart,
     UpkeepPart,
     ErasuresPart,
+    IndexesPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
-    IndexesPart,
 
     Every method raises ``Unavailable("catalog", …)`` when the database does not answer in time.
 

@@ -105,16 +105,16 @@ def store_segments(connection: sa.Connection, segments: Sequence[tuple[SegmentTr
             "revision": event.revision,
             "body": event.model_dump_json(),
             "cache_key": cache_key,
-        }
-        for event, cache_key in segments
             "engine": event.engine.name,
             "degraded": event.engine.degraded,
+        }
+        for event, cache_key in segments
     }
     for some in chunks([rows[key] for key in sorted(rows)]):
         statement = insert(connection, t.transcript_segments).values(some)
+        changed = {name: statement.excluded[name] for name in ("body", "cache_key", "engine", "degraded")}
         connection.execute(
             statement.on_conflict_do_update(
-        changed = {name: statement.excluded[name] for name in ("body", "cache_key", "engine", "degraded")}
                 index_elements=["tenant", "recording_id", "segment", "revision"], set_=changed
             )
         )

@@ -145,14 +145,14 @@ class VectorStore(Protocol):
     async def indexes(self) -> list[str]:
         """Every index there is: an erasure goes to all of them."""
 
-    async def ping(self) -> None:
-        """Return when the store answers."""
-
-    async def close(self) -> None:
-        """Let go of connections and files."""
     async def serve(self, index: str) -> None:
         """Point the store's own alias at the index, where other clients of the store look for one."""
 
     async def drop(self, index: str) -> None:
         """Delete an index with all its passages; one that is not there is no error."""
 
+    async def ping(self) -> None:
+        """Return when the store answers."""
+
+    async def close(self) -> None:
+        """Let go of connections and files."""
