@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 import shutil
 import subprocess
@@ -14,7 +15,7 @@ import pytest
 from fastavro.schema import parse_schema
 
 from earshot.kernel.avro import event_models, schema_folder, schema_of, write_schemas
-from earshot.kernel.codec import Codec
+from earshot.kernel.codec import Codec, crc64
 from earshot.kernel.events import Event, dump
 from earshot.kernel.topics import TOPICS, Topic
 from tests.avro_compatibility import carry, incompatibilities
@@ -85,6 +86,16 @@ def test_every_committed_version_reads_and_is_read_by_the_current_one(name):
     bodies = [dump(event) for event in examples_of(name)]
     problems = [problem for old in versions(name) for problem in incompatibilities(old, committed(name), bodies)]
     assert problems == []
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_what_was_framed_with_any_committed_version_is_still_read(name):
+    """A failure says: keep the version before under ``schemas/past``; transcripts in the log were framed with it."""
+    topic, newest = topic_of(MODELS[name]), examples_of(name)[0]
+    for old in versions(name):
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, parse_schema(old), dump(newest))
+        assert Codec().decode(topic, b"\xc3\x01" + crc64(old) + body.getvalue()).recording_id == newest.recording_id
 
 
 def _without_uri(schema: dict[str, Any]) -> None:

@@ -15,6 +15,9 @@ TENANT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
 Tenant = Annotated[str, StringConstraints(pattern=TENANT_PATTERN)]
 Priority = Literal["high", "normal", "low"]
 ProgressState = Literal["pending", "failed", "done"]
+Task = Literal["transcribe", "translate"]
+MAX_HINT = 1000
+"""Characters of hotwords, and of a prompt: Whisper takes about that much of both together."""
 
 
 class Event(BaseModel):
@@ -64,6 +67,7 @@ class AudioUploaded(Event):
     collection: str = Field("default", description="The tenant's own grouping.")
     language: str = Field("", description="BCP 47 language of the speech; empty: detected.")
     priority: Priority = Field("normal", description="high, normal or low: the lane its segments take.")
+    task: Task | None = Field(None, description="translate: into English; null: as the collection's settings say.")
     recorded_at: datetime | None = Field(None, description="When it was said; null: unknown.")
     metadata: dict[str, str] = Field(default_factory=dict, description="The producer's own, kept and returned.")
 
@@ -79,6 +83,9 @@ class SegmentCut(Event):
     collection: str = Field("default", description="As uploaded.")
     language: str = Field("", description="As uploaded; empty: detect.")
     recorded_at: datetime | None = Field(None, description="As uploaded.")
+    task: Task = Field("transcribe", description="translate: into English, where the engine can.")
+    hotwords: str = Field("", max_length=MAX_HINT, description="Words and names that may be said.")
+    prompt: str = Field("", max_length=MAX_HINT, description="A text as it might stand before this one.")
 
 
 class SegmentTranscribed(Event):
@@ -89,11 +96,12 @@ class SegmentTranscribed(Event):
     end_ms: int = Field(ge=0, description="End, in ms from the recording's start.")
     text: str = Field(description="The words, joined; empty when nothing was understood.")
     words: list[Word] = Field(default_factory=list, description="Each word with its times; empty for imports without.")
-    language: str = Field("", description="BCP 47, as spoken; empty: unknown.")
+    language: str = Field("", description="BCP 47 of the text: as spoken, unless translated; empty: unknown.")
     speaker: str | None = Field(None, description="Speaker label of the whole segment, when known.")
     engine: Engine = Field(description="What made it.")
     collection: str = Field("default", description="As uploaded.")
     recorded_at: datetime | None = Field(None, description="As uploaded.")
+    translated_from: str = Field("", description="BCP 47, as spoken, where the text is a translation; else empty.")
 
 
 class Turn(BaseModel):
@@ -111,6 +119,10 @@ class SpeakersFound(Event):
 
     turns: list[Turn] = Field(description="In order of start.")
     engine: Engine = Field(description="What made it.")
+    exclusive: list[Turn] = Field(
+        default_factory=list,
+        description="The same without overlap, the clearest voice at each moment, for words; empty: by turns.",
+    )
 
 
 AvroFloat = Annotated[float, "avro:float"]
