@@ -25,6 +25,7 @@ from earshot.kernel.ports.speech import (
     Probe,
     Recognized,
     Recognizer,
+    doubted,
 )
 from earshot.kernel.ports.vectors import (
     Encoder,
@@ -88,4 +89,5 @@ __all__ = [
     "Transcripts",
     "Upkeep",
     "VectorStore",
+    "doubted",
 ]

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from earshot.kernel.events import Engine, Word
+from earshot.kernel.events import Engine, Task, Word
 
 
 @dataclass(frozen=True)
@@ -75,32 +75,67 @@ class Decoder(Protocol):
 
 @dataclass(frozen=True)
 class Clip:
-    """One segment for the engine: FLAC bytes, where it starts in its recording, what is known of it."""
+    """One segment for the engine: FLAC bytes, where it starts in its recording, what is known and wanted of it.
+
+    Attributes:
+        flac: 16 kHz, mono, 16 bit.
+        start_ms: from the recording's start.
+        end_ms: from the recording's start.
+        language: BCP 47 of what is spoken; empty: to be detected.
+        task: ``translate``: into English, by an engine that can.
+        hotwords: words and names that may be said; for an engine that listens to hints.
+        prompt: a text as it might stand before this one, for its words and its style; likewise.
+    """
 
     flac: bytes
     start_ms: int
     end_ms: int
     language: str = ""
+    task: Task = "transcribe"
+    hotwords: str = ""
+    prompt: str = ""
 
 
 @dataclass(frozen=True)
 class Recognized:
-    """What an engine heard in a clip. Word times count from the recording's start."""
+    """What an engine heard in a clip. Word times count from the recording's start.
+
+    Attributes:
+        text: the words, joined.
+        words: each with its times.
+        language: BCP 47 of the text: as spoken, unless it was translated.
+        engine: who heard it, as it stood then.
+        options: those that the engine ran with; an engine of a chain may have other ones than the next.
+        note: what the engine holds against this one result; part of ``engine.reason`` already.
+        translated_from: the language that was spoken, where the text is a translation; else empty.
+    """
 
     text: str
     words: list[Word]
     language: str
     engine: Engine
+    options: Mapping[str, Any] = field(default_factory=dict)
+    note: str = ""
+    translated_from: str = ""
+
+
+def doubted(engine: Engine, note: str) -> Engine:
+    """An engine as it stands behind a result that it holds something against; without a ``note``, as it stands."""
+    if not note:
+        return engine
+    return engine.model_copy(update={"degraded": True, "reason": f"{note} {engine.reason}".strip()})
 
 
 class Recognizer(Protocol):
-    """A speech-to-text engine in a process of its own."""
+    """A speech-to-text engine, or a chain of them. Each result says which engine it is of."""
 
-    engine: Engine
-    """Name, model, digest and device; degraded when it is a fallback."""
+    @property
+    def engine(self) -> Engine:
+        """Who would do the work now: name, model, digest and device; degraded when it is a fallback."""
 
-    options: Mapping[str, Any]
-    """Every option that changes the text: part of the cache key."""
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Every option that changes the text: part of the cache key."""
 
     async def recognize(self, clips: Sequence[Clip]) -> list[Recognized]:
         """One result a clip, in order. Raises ``EngineRejected``, ``UnitCrashed``, ``Unavailable``."""
