@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from earshot.adapters.bge_m3 import BATCH_TOKENS, BgeM3Encoder, batches
+from earshot.adapters.bge_m3 import BgeM3Encoder
 from earshot.adapters.encoders import EncoderSettings, choose
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.ports import Encoder
@@ -68,14 +68,3 @@ def test_a_model_that_does_not_exist_is_refused_in_one_sentence(tmp_path: Path) 
         choose(EncoderSettings(model="word2vec"))
     with pytest.raises(Misconfigured, match="no weights"):
         BgeM3Encoder(tmp_path)
-
-
-def test_batches_keep_within_the_token_budget() -> None:
-    """Every text is in one batch, and no batch padded to its longest is over the budget."""
-    texts = ["x" * size for size in (3, 9000, 30, 1200, 5, 1500)] * 20
-    made = list(batches(texts))
-    assert sorted(place for batch in made for place in batch) == list(range(len(texts)))
-    for batch in made:
-        longest = max(min(len(texts[place]) // 3 + 2, 512) for place in batch)
-        assert longest * len(batch) <= BATCH_TOKENS
-    assert len(made) > 1

@@ -1,35 +1,50 @@
-"""BGE-M3 by FlagEmbedding, dense vectors: 1024 dimensions, a hundred languages."""
+"""BGE-M3 by FlagEmbedding: a hundred languages, three ways to compare two texts.
+
+Its dense vectors (1024 dimensions) go into the store. Its lexical weights and its vectors of single tokens are too many
+to keep, and Weaviate has no index for the former: they judge the best candidates again, at query time.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import httpx
+from earshot.adapters import bge
+from earshot.kernel.errors import Misconfigured
 
-from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
+if TYPE_CHECKING:
+    import numpy as np
 
 HUB_NAME = "BAAI/bge-m3"
-MAX_TOKENS = 512
-"""Of one text, what is past them is not embedded: FlagEmbedding's own default for passages."""
-BATCH_TOKENS = 16_384
-"""Padded tokens in one pass of the model, 32 of the longest texts: what 8 GB of GPU memory takes in half precision."""
-BYTES_A_TOKEN = 3
-"""A low estimate for XLM-RoBERTa's tokenizer, so that batches come out smaller rather than larger than meant."""
+HEADS = ("colbert_linear.pt", "sparse_linear.pt")
+SPARSE_WEIGHT = 0.3
+"""Of the lexical score beside the dense and the multi-vector one, which count whole: as the model was trained to be
+combined (``EncoderOnlyEmbedderM3Model.ensemble_score``) and evaluated (Chen et al. 2024, BGE M3-Embedding, MIRACL)."""
+
+
+@dataclass(frozen=True)
+class _Made:
+    """What the model makes of one text: the text's vector, the weights of its words, a vector for each token."""
+
+    dense: np.ndarray
+    lexical: Mapping[int, float]
+    tokens: np.ndarray | None
 
 
 class BgeM3Encoder:
-    """The model from a folder, or from the Hugging Face hub by its cache.
+    """The model from a folder, or from the Hugging Face hub by its cache. Also a reranker, by :meth:`rerank`.
 
     Args:
         folder: of a model saved whole, with its tokenizer, ``colbert_linear.pt`` and ``sparse_linear.pt``; ``None``:
             the hub's.
         cache: where models from the hub are kept; ``None``: as Hugging Face's own settings say.
         device: ``cuda:0``, ``cpu``, …; empty: the first GPU there is, else the CPU.
+        setting: the variables' prefix, for messages.
 
     Raises:
         Misconfigured: FlagEmbedding is not installed, the folder is no model, or the hub refuses.
@@ -38,11 +53,21 @@ class BgeM3Encoder:
 
     dimensions = 1024
 
-    def __init__(self, folder: Path | None = None, cache: Path | None = None, device: str = "") -> None:
-        self.model = "bge-m3" if folder is None else f"{folder.name.lower()}-{_fingerprint(folder)}"
-        self._one_at_a_time = threading.Lock()  # FlagEmbedding moves and pads in place
-        self._model = _load(str(folder or HUB_NAME), cache, device)
-        self.dimensions = int(self._model.model.model.config.hidden_size)
+    def __init__(
+        self,
+        folder: Path | None = None,
+        cache: Path | None = None,
+        device: str = "",
+        setting: str = "EARSHOT_EMBEDDER",
+    ) -> None:
+        self.model = "bge-m3" if folder is None else f"{folder.name.lower()}-{bge.fingerprint(folder)}"
+        where = folder or bge.fetched(HUB_NAME, cache, f"{setting}__MODEL")
+        self._heads = all((where / name).is_file() for name in HEADS)
+        self._one_at_a_time = threading.Lock()  # two passes at once would share the budget of memory
+        self.device, self._tokenizer, self._network = bge.load(self.model, lambda: _load(where, device, setting))
+        marks = self._tokenizer
+        self._no_words = {marks.cls_token_id, marks.eos_token_id, marks.pad_token_id, marks.unk_token_id}
+        self.dimensions = int(self._network.model.config.hidden_size)
 
     async def encode_passages(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of unit length a text. Raises ``Unavailable`` when the device fails."""
@@ -52,77 +77,80 @@ class BgeM3Encoder:
         """The vector of a question: BGE-M3 takes no instruction before it."""
         return (await self.encode_passages([text]))[0]
 
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        """The sum of dense, lexical and multi-vector score of each text.
+
+        Raises:
+            Unavailable: the device fails.
+            Misconfigured: the folder lacks the layers that the last two are made with.
+        """
+        if not self._heads:
+            raise Misconfigured(
+                f"The model {self.model} cannot rerank: it lacks {' and '.join(HEADS)}.",
+                next_step="Copy them beside its weights, or set EARSHOT_RERANKER__MODEL to another model.",
+            )
+        return await asyncio.to_thread(self._scores, query, texts)
+
     def _encode(self, texts: Sequence[str]) -> list[list[float]]:
         vectors: list[list[float]] = [[]] * len(texts)
-        with self._one_at_a_time:
-            for places in batches(texts):
-                batch = [texts[place] for place in places]
-                for place, vector in zip(places, self._dense(batch), strict=True):
-                    vectors[place] = vector
+        for place, made in self._made(texts, heads=False):
+            vectors[place] = [float(number) for number in made.dense]
         return vectors
 
-    def _dense(self, batch: list[str]) -> list[list[float]]:
-        import numpy as np
+    def _scores(self, query: str, texts: Sequence[str]) -> list[float]:
+        [(_, asked)] = self._made([query], heads=True)
+        scores = [0.0] * len(texts)
+        for place, made in self._made(texts, heads=True):
+            scores[place] = _score(asked, made)
+        return scores
 
-        try:
-            made = self._model.encode(batch, batch_size=len(batch), max_length=MAX_TOKENS, return_dense=True)
-        except (RuntimeError, ValueError, IndexError) as error:  # what FlagEmbedding ends in when memory is short
-            raise Unavailable("engine", f"The embedding model failed on {len(batch)} texts: {error}") from error
-        dense = np.asarray(made["dense_vecs"], dtype=np.float32)
-        dense /= np.linalg.norm(dense, axis=1, keepdims=True)  # half precision is a thousandth off unit length
-        return [[float(number) for number in vector] for vector in dense]
+    def _made(self, texts: Sequence[str], *, heads: bool) -> Iterator[tuple[int, _Made]]:
+        """What the model makes of each text, with the text's place, batch by batch."""
+        with self._one_at_a_time:
+            yield from bge.passes(bge.tokenized(self._tokenizer, texts), partial(self._run, heads=heads))
 
+    def _run(self, batch: Sequence[bge.Tokens], *, heads: bool) -> list[_Made]:
+        """One pass of the model."""
+        made = self._network(
+            bge.padded(self._tokenizer, batch, self.device),
+            return_dense=True,
+            return_sparse=heads,
+            return_colbert_vecs=heads,
+        )
+        dense = made["dense_vecs"].float().cpu()
+        dense = (dense / dense.norm(dim=1, keepdim=True)).numpy()  # half precision is a thousandth off unit length
+        if not heads:
+            return [_Made(vector, {}, None) for vector in dense]
+        weights = made["sparse_vecs"].squeeze(-1).float().cpu().numpy()
+        tokens = made["colbert_vecs"].float().cpu().numpy()
+        return [
+            _Made(vector, self._lexical(each, weight), token[: len(each["input_ids"]) - 1])  # no vector for <s>
+            for vector, each, weight, token in zip(dense, batch, weights, tokens, strict=True)
+        ]
 
-def batches(texts: Sequence[str]) -> Iterator[list[int]]:
-    """Places of texts that go through the model together: of like length, within the token budget."""
-    sizes = [min(len(text.encode()) // BYTES_A_TOKEN + 2, MAX_TOKENS) for text in texts]
-    batch: list[int] = []
-    for place in sorted(range(len(texts)), key=sizes.__getitem__):
-        if batch and sizes[place] * (len(batch) + 1) > BATCH_TOKENS:
-            yield batch
-            batch = []
-        batch.append(place)
-    if batch:
-        yield batch
-
-
-def _load(name: str, cache: Path | None, device: str) -> Any:
-    try:
-        import torch  # type: ignore[import-not-found,unused-ignore]  # comes with FlagEmbedding
-        from FlagEmbedding import BGEM3FlagModel
-
-        chosen = device or ("cuda:0" if torch.cuda.is_available() else "cpu")
-        half = chosen.startswith("cuda")
-        return BGEM3FlagModel(name, use_fp16=half, devices=chosen, cache_dir=str(cache) if cache else None)
-    except ImportError as error:
-        raise Misconfigured(
-            f"BGE-M3 needs FlagEmbedding: {error}.", next_step="Install it with `pip install 'earshot[embedding]'`."
-        ) from error
-    except (OSError, ValueError, httpx.HTTPError) as error:
-        raise _refused(name, error) from error
-
-
-def _refused(name: str, error: Exception) -> EarshotError:
-    """Why a model did not load, in one sentence. Hugging Face raises ``OSError`` for most of it."""
-    cause = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    if Path(name).is_dir():
-        return Misconfigured(f"The folder {name} holds no model that loads: {cause}")
-    if "gated" in str(error) or "401" in str(error) or "403" in str(error):
-        return Misconfigured(f"The hub refuses {name}: {cause}", next_step="Accept its terms there and set HF_TOKEN.")
-    return Unavailable(
-        "engine",
-        f"The embedding model {name} is not cached and cannot be downloaded: {cause}",
-        next_step="Set EARSHOT_EMBEDDER__MODEL to a folder that has it, or to wordllama.",
-    )
+    def _lexical(self, tokens: bge.Tokens, weights: np.ndarray) -> dict[int, float]:
+        """The highest weight of each token; none for those that are no part of a word."""
+        found: dict[int, float] = {}
+        for token, weight in zip(tokens["input_ids"], weights.tolist(), strict=False):  # the weights are padded
+            if weight > 0 and token not in self._no_words:
+                found[token] = max(weight, found.get(token, 0.0))
+        return found
 
 
-def _fingerprint(folder: Path) -> str:
-    """Eight hex digits that tell one set of weights from another: names, sizes and first MiB of the weight files."""
-    digest = hashlib.sha256()
-    files = [path for path in sorted(folder.glob("*")) if path.suffix in {".safetensors", ".bin", ".pt"}]
-    if not files:
-        raise Misconfigured(f"The folder {folder} holds no model: there are no weights in it.")
-    for path in files:
-        with path.open("rb") as file:
-            digest.update(f"{path.name}:{path.stat().st_size}:".encode() + file.read(1 << 20))
-    return digest.hexdigest()[:8]
+def _score(asked: _Made, said: _Made) -> float:
+    """How well a passage answers: dense, lexical, and the mean over the question's tokens of the best match each."""
+    assert asked.tokens is not None
+    assert said.tokens is not None
+    dense = float(asked.dense @ said.dense)
+    lexical = sum(weight * said.lexical.get(token, 0.0) for token, weight in asked.lexical.items())
+    tokens = float((asked.tokens @ said.tokens.T).max(axis=1).mean())
+    return dense + SPARSE_WEIGHT * lexical + tokens
+
+
+def _load(folder: Path, asked: str, setting: str) -> tuple[bge.Device, Any, Any]:
+    """Device, tokenizer and network, ready to be called."""
+    from FlagEmbedding import BGEM3FlagModel
+
+    device = bge.device(asked, f"{setting}__DEVICE")
+    model = BGEM3FlagModel(str(folder), use_fp16=device.half, devices=device.name)
+    return device, model.tokenizer, model.model.to(device.name).eval()
