@@ -6,7 +6,7 @@ import hashlib
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from earshot.adapters.fusion import fuse
@@ -129,6 +129,16 @@ class FakeVectors:
         by_vector = _ranked(held, [sum(a * b for a, b in zip(vector, passage.vector, strict=True)) for passage in held])
         return (by_vector if mode == "vector" else fuse([by_words, by_vector]))[:limit]
 
+    async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
+        held = self._held(index, tenant).values()
+        return [replace(passage, vector=()) for passage in held if passage.recording_id == recording_id]
+
+    async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
+        held = self._held(index, tenant)
+        for key, labels in speakers.items():
+            if key in held:
+                held[key] = replace(held[key], speakers=tuple(labels))
+
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         held = self._held(index, tenant).values()
         return sum(recording_id in (None, passage.recording_id) for passage in held)
@@ -161,13 +171,18 @@ def _shared(text: str, passage: IndexedPassage) -> float:
     return float((Counter(words_of(text)) & Counter(words_of(passage.text))).total())
 
 
+def _speaks(passage: IndexedPassage, filters: SearchFilters) -> bool:
+    called = {label for recording_id, label in filters.called if recording_id == passage.recording_id}
+    return bool({filters.speaker, *called} & set(passage.speakers))
+
+
 def _allowed(passage: IndexedPassage, filters: SearchFilters) -> bool:
     at = passage.recorded_at
     return (
         (not filters.recording_ids or passage.recording_id in filters.recording_ids)
         and (not filters.collection or filters.collection == passage.collection)
         and (not filters.language or filters.language == passage.language)
-        and (not filters.speaker or filters.speaker in passage.speakers)
+        and (not filters.speaker or _speaks(passage, filters))
         and (filters.recorded_from is None or (at is not None and at >= filters.recorded_from))
         and (filters.recorded_to is None or (at is not None and at <= filters.recorded_to))
     )

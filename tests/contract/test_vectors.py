@@ -314,6 +314,48 @@ async def test_filter_values_are_values_whatever_is_in_them(own: Index, value: s
     assert await own.count() == 2
 
 
+@pytest.mark.parametrize("value", HOSTILE)
+async def test_a_speaker_is_found_by_a_name_given_in_some_recordings(own: Index, value: str) -> None:
+    """A label counts only in the recordings where it was given the name; the name itself counts as a label."""
+    first, second, third = new_recording(), new_recording(), new_recording()
+    await own.put("first words", recording=first, speakers=("S0", "S1"))
+    await own.put("second words", recording=second, speakers=("S0",))
+    await own.put("third words", recording=third, speakers=(value,))
+    await own.put("nobody's words", recording=third, segment=1)
+    called = ((first, "S1"), (second, "S1"), (second, value))
+    for mode in MODES:
+        assert sorted(await own.find("words", mode, SearchFilters(speaker=value))) == ["third words"]
+        found = await own.find("words", mode, SearchFilters(speaker=value, called=called))
+        assert sorted(found) == ["first words", "third words"]
+        assert await own.find("words", mode, SearchFilters(speaker="S1", called=((third, "S0"),))) == ["first words"]
+
+
+async def test_who_speaks_is_said_later_and_the_rest_of_a_passage_stays(own: Index) -> None:
+    """Every revision's passages are read; one that is gone is not brought back; a neighbour's stay as they are."""
+    recording, other = new_recording(), new_recording()
+    await own.put("one apple", "two pears", recording=recording, segment=3)
+    await own.put("three plums", recording=recording, revision=2, segment=4, speakers=("B",))
+    await own.put("one apple", recording=other)
+    held = await own.store.passages_of(own.index, own.tenant, recording)
+    assert {(each.text, each.revision, each.segment_index, each.start_ms, each.speakers) for each in held} == {
+        ("one apple", 1, 3, 0, ()),
+        ("two pears", 1, 3, 1000, ()),
+        ("three plums", 2, 4, 0, ("B",)),
+    }
+    await own.delete(recording, segment_index=4)
+    said: dict[str, tuple[str, ...]] = {each.id: ("A", 'it\'s "B"') for each in held if each.text != "two pears"}
+    await own.store.relabel(own.index, own.tenant, said)
+    await own.store.relabel(own.index, own.tenant, {})
+    now = await own.store.passages_of(own.index, own.tenant, recording)
+    assert {each.text: each.speakers for each in now} == {"one apple": ("A", 'it\'s "B"'), "two pears": ()}
+    assert await own.find("apple", "hybrid", SearchFilters(speaker='it\'s "B"')) == ["one apple"]
+    assert await own.find("one apple", "vector", SearchFilters(speaker="A")) == ["one apple"]
+    assert await own.find("apple", "keyword", SearchFilters(recording_ids=(other,), speaker="A")) == []
+    assert await own.store.passages_of(own.index, own.tenant, new_recording()) == []
+    assert await own.store.passages_of(own.index, f"{own.tenant}-none", recording) == []
+    await own.store.relabel(own.index, f"{own.tenant}-none", said)
+
+
 @pytest.mark.parametrize(
     "text", [*HOSTILE, "", "   ", "!!!", 'words AND (x OR "', "words^2~", "+words -x:y", "\\", "x" * 2000]
 )

@@ -14,6 +14,7 @@ from earshot.kernel.events import SegmentEmbedded, StageProgressed
 from earshot.kernel.gate import Verdict
 from earshot.kernel.stage import Delivery, Output, Stale
 from earshot.kernel.topics import AUDIO_EMBEDDINGS
+from tests.fakes_speakers import FakeSpeakers
 from tests.fakes_vectors import FakeVectors
 
 NAME = ids.index_name("fake", 2)
@@ -30,7 +31,7 @@ def delivery(*texts: str, segment: int = 0, revision: int = 1, **fields: Any) ->
 
 
 async def run(batch: list[Delivery[SegmentEmbedded]], vectors: FakeVectors) -> list[Output]:
-    return [output async for output in index(batch, vectors)]
+    return [output async for output in index(batch, vectors, FakeSpeakers())]
 
 
 def texts(vectors: FakeVectors, tenant: str = "default", name: str = NAME) -> list[str]:
@@ -87,7 +88,7 @@ async def test_what_was_overtaken_is_taken_back(verdict: Verdict) -> None:
     await run([delivery("c", segment=1), stale], vectors)
     await run([delivery("b", revision=2)], vectors)
     await run([stale], vectors)
-    outputs = [output async for output in unindex([Stale(stale, verdict)], vectors)]
+    outputs = [output async for output in unindex([Stale(stale, verdict)], vectors, FakeSpeakers())]
     assert outputs == []
     assert texts(vectors) == ["b", "c"]
 

@@ -9,14 +9,17 @@ from hypothesis import strategies as st
 from earshot.adapters.catalog.ledger import tally_of
 from earshot.kernel.codec import Record
 from earshot.kernel.events import StageProgressed
-from earshot.kernel.ledger import WHOLE, Entry, Tally, rise, settle, tally
+from earshot.kernel.ledger import SPEAKER_STAGE, WHOLE, Entry, Tally, rise, settle, tally
 from earshot.kernel.stage import Delivery
 from earshot.kernel.topics import RECORDINGS_COMPLETED
 from earshot.tracker.track import track
 from tests.fakes_catalog import accepted, new_catalog, outbox, progressed, total
 
 STATES = st.sampled_from(["pending", "failed", "done"])
-LINES = st.builds(Entry, st.sampled_from(["transcriber", "indexer"]), st.integers(WHOLE, 1), STATES)
+LINES = st.one_of(
+    st.builds(Entry, st.sampled_from(["transcriber", "indexer"]), st.integers(WHOLE, 1), STATES),
+    st.builds(Entry, st.just(SPEAKER_STAGE), st.just(WHOLE), STATES),
+)
 
 
 @given(st.lists(STATES, min_size=1), st.randoms())
@@ -42,6 +45,15 @@ def test_a_job_is_final_only_when_every_segment_is_accounted_for():
     assert settle(Tally(0, 0, 0, False, True)) == "completed"
     assert settle(Tally(None, 0, 0, True, True)) == "failed"
     assert settle(Tally(None, 0, 0, False, False)) == "pending"
+
+
+def test_a_job_waits_for_its_speakers_and_says_when_they_could_not_be_found():
+    """What was said is waited for all the same: a diarizer that failed early ends nothing."""
+    assert settle(Tally(6, 6, 0, False, True, "pending")) == "running"
+    assert settle(Tally(6, 6, 0, False, True, "done")) == "completed"
+    assert settle(Tally(6, 6, 0, False, True, "failed")) == "failed"
+    assert settle(Tally(6, 5, 0, False, True, "failed")) == "running"
+    assert settle(Tally(None, 0, 0, False, False, "pending")) == "pending"
 
 
 def test_a_segment_found_in_the_end_is_not_missing():

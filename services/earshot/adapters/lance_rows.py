@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from earshot.kernel.ports import IndexedPassage, PassageSet, SearchFilters
+from earshot.kernel.ports.vectors import by_label
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -59,12 +60,20 @@ def allowed(filters: SearchFilters) -> str:
     if filters.language:
         terms.append(f"language = {text(filters.language)}")
     if filters.speaker:
-        terms.append(f"array_has(speakers, {text(filters.speaker)})")
+        terms.append(_spoken_by(filters.speaker, filters.called))
     if filters.recorded_from is not None:
         terms.append(f"recorded_at >= {_micros(filters.recorded_from)}")
     if filters.recorded_to is not None:
         terms.append(f"recorded_at <= {_micros(filters.recorded_to)}")
     return " AND ".join(terms)
+
+
+def _spoken_by(label: str, called: Sequence[tuple[str, str]]) -> str:
+    """The condition that somebody speaks: under a label, or in a recording where a label has been given that name."""
+    either = [f"array_has(speakers, {text(label)})"]
+    for other, recordings in by_label(called).items():
+        either.append(f"(array_has(speakers, {text(other)}) AND recording_id IN ({_listed(recordings)}))")
+    return f"({' OR '.join(either)})"
 
 
 def of_recording(recording_id: str, revision: int | None, up_to: int | None, segment_index: int | None) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from functools import partial
@@ -14,7 +14,7 @@ import structlog
 
 from earshot.adapters import lance_rows as rows
 from earshot.kernel.errors import Unavailable
-from earshot.kernel.ports import PassageSet, ScoredPassage
+from earshot.kernel.ports import IndexedPassage, PassageSet, ScoredPassage
 
 WRITES_BEFORE_UPKEEP = 64
 """Every write leaves a small file, and rows that the keyword index has to scan until upkeep takes them in."""
@@ -88,6 +88,17 @@ class LanceTable:
         async with self._writing:
             await self._remove(condition)
 
+    async def passages(self, condition: str) -> list[IndexedPassage]:
+        """What meets a condition, without vectors."""
+        async with answering():
+            found = await self._table.query().where(condition).select(list(rows.COLUMNS)).to_list()
+        return [rows.passage(row) for row in found]
+
+    async def relabel(self, speakers: Mapping[str, Sequence[str]]) -> None:
+        """Change who speaks in rows, by id; without such a row nothing is inserted."""
+        async with self._writing:
+            await self._commit(lambda: self._relabel(speakers))
+
     async def by_words(self, text: str, where: str, limit: int) -> list[ScoredPassage]:
         """The best by BM25 over any of the words; a text has no syntax, and without words it finds nothing."""
         from lancedb.query import MatchQuery
@@ -122,6 +133,14 @@ class LanceTable:
         data = pa.Table.from_pylist(new, schema=await self._table.schema())
         merge = self._table.merge_insert("id").when_matched_update_all().when_not_matched_insert_all()
         await merge.execute(data)
+
+    async def _relabel(self, speakers: Mapping[str, Sequence[str]]) -> None:
+        import pyarrow as pa
+
+        columns = await self._table.schema()
+        new = [{"id": key, "speakers": list(labels)} for key, labels in speakers.items()]
+        data = pa.Table.from_pylist(new, schema=pa.schema([columns.field("id"), columns.field("speakers")]))
+        await self._table.merge_insert("id").when_matched_update_all().execute(data)
 
     async def _remove(self, condition: str) -> None:
         """Delete what meets a condition; without any such row nothing is written, a delete of nothing would be."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -116,6 +116,17 @@ class LanceStore:
         depth = max(limit, CANDIDATES)
         rankings = await asyncio.gather(table.by_words(text, where, depth), table.by_vector(vector, where, depth))
         return fuse(rankings)[:limit]
+
+    async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
+        """Every passage of a recording, of every revision, without vectors."""
+        table = await self._find(index, tenant)
+        return [] if table is None else await table.passages(rows.of_recording(recording_id, None, None, None))
+
+    async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
+        """Say who speaks in passages, by their ids, in one write. One that is gone meanwhile stays gone."""
+        table = await self._find(index, tenant)
+        if table is not None and speakers:
+            await table.relabel(speakers)
 
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         """How many passages a tenant, or one recording of its, has."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 import warnings
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -25,6 +25,10 @@ OBJECTS_A_WRITE = 256
 """About 1 MB of vectors of 1024 dimensions."""
 MOST_RESULTS = 10_000
 """Weaviate's own limit of one answer and of one deletion (QUERY_MAXIMUM_RESULTS)."""
+PAGE = 5_000
+"""Passages read at once; half of what one answer may hold."""
+RELABELS_AT_ONCE = 16
+NOT_FOUND = 404
 CONNECT_S, QUERY_S, WRITE_S = 5, 15, 60
 
 
@@ -188,6 +192,41 @@ class WeaviateStore:
             how["return_metadata"] = MetadataQuery(score=True)
             found = await self._read(index, tenant, "hybrid", query=text, vector=list(vector or ()), **how)
         return [ScoredPassage(rows.passage(item), _score(item)) for item in found]
+
+    async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
+        """Every passage of a recording, of every revision, without vectors; read in pages of whole segments."""
+        from weaviate.classes.query import Filter, Sort
+
+        found: dict[str, IndexedPassage] = {}
+        first, in_order = 0, Sort.by_property("segment_index")
+        of_it = rows.of_recording(recording_id, None, None, None)
+        while True:
+            rest = Filter.all_of([of_it, Filter.by_property("segment_index").greater_or_equal(first)])
+            how: dict[str, Any] = {"filters": rest, "sort": in_order, "limit": PAGE}
+            page = await self._read(index, tenant, "fetch_objects", return_properties=list(rows.PROPERTIES), **how)
+            found |= {passage.id: passage for passage in map(rows.passage, page)}
+            last = int(page[-1].properties["segment_index"]) if page else first
+            if len(page) < PAGE:
+                return list(found.values())
+            first = max(last, first + 1)
+
+    async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
+        """Say who speaks in passages, by their ids, a few at a time. One that is gone meanwhile stays gone."""
+        if not await self._exists(index, tenant):
+            return
+        held, items = await self._held(index, tenant), list(speakers.items())
+        for at in range(0, len(items), RELABELS_AT_ONCE):
+            await asyncio.gather(*(self._relabel(held, *item) for item in items[at : at + RELABELS_AT_ONCE]))
+
+    async def _relabel(self, held: Any, key: str, labels: Sequence[str]) -> None:
+        from weaviate.exceptions import UnexpectedStatusCodeError
+
+        async with self._answering():
+            try:
+                await held.data.update(uuid=key, properties={"speakers": list(labels)})
+            except UnexpectedStatusCodeError as error:
+                if error.status_code != NOT_FOUND:
+                    raise
 
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         """How many passages a tenant, or one recording of its, has."""

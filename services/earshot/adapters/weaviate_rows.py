@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from earshot.kernel.ports import IndexedPassage, PassageSet, SearchFilters
+from earshot.kernel.ports.vectors import by_label
 
 if TYPE_CHECKING:
     from weaviate.collections.classes.filters import _Filters
@@ -84,12 +85,23 @@ def allowed(filters: SearchFilters) -> _Filters | None:
     if filters.language:
         terms.append(Filter.by_property("language").equal(filters.language))
     if filters.speaker:
-        terms.append(Filter.by_property("speakers").contains_any([filters.speaker]))
+        terms.append(_spoken_by(filters.speaker, filters.called))
     if filters.recorded_from is not None:
         terms.append(Filter.by_property("recorded_at").greater_or_equal(_aware(filters.recorded_from)))
     if filters.recorded_to is not None:
         terms.append(Filter.by_property("recorded_at").less_or_equal(_aware(filters.recorded_to)))
     return Filter.all_of(terms) if terms else None
+
+
+def _spoken_by(label: str, called: Sequence[tuple[str, str]]) -> _Filters:
+    """The filter that somebody speaks: under a label, or in a recording where a label has been given that name."""
+    from weaviate.classes.query import Filter
+
+    either: list[_Filters] = [Filter.by_property("speakers").contains_any([label])]
+    for other, recordings in by_label(called).items():
+        speaks = Filter.by_property("speakers").contains_any([other])
+        either.append(Filter.all_of([speaks, Filter.by_property("recording_id").contains_any(recordings)]))
+    return Filter.any_of(either)
 
 
 def of_recording(recording_id: str, revision: int | None, up_to: int | None, segment_index: int | None) -> _Filters:

@@ -15,6 +15,7 @@ from earshot.kernel.errors import Permanent, UnknownRecording
 from earshot.kernel.events import RecordingErased, SegmentTranscribed
 from earshot.kernel.gate import Standings
 from earshot.kernel.ports import BlobStore, Erasures, Recordings, Transcripts, VectorStore
+from earshot.kernel.ports.speakers import Speakers
 from earshot.kernel.stage import Delivery, Output
 
 AT_ONCE = 500
@@ -24,7 +25,7 @@ SetTranscripts = Callable[[Mapping[int, SegmentTranscribed | None], Delivery[Rec
 when the broker has confirmed all. The delivery is what caused it."""
 
 
-class Books(Standings, Recordings, Transcripts, Erasures, Protocol):
+class Books(Standings, Recordings, Transcripts, Speakers, Erasures, Protocol):
     """The parts of the catalog that the eraser works on."""
 
 
@@ -123,6 +124,7 @@ async def _forget_attempts(delivery: Delivery[RecordingErased], stores: Stores) 
     unused = {cache_key for revision, _, cache_key in rows if affected(revision)} - still_used
     await _delete_cached(stores.blobs, tenant, unused)
     await _replace_transcripts(delivery, stores, sorted({index for rev, index, _ in rows if affected(rev)}), affected)
+    await stores.books.forget_turns(tenant, recording_id, **which)
     await stores.books.forget(tenant, recording_id, **which)
 
 

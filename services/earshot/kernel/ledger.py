@@ -17,6 +17,8 @@ WHOLE = -1
 """The segment index under which a stage's progress on the recording as a whole is kept."""
 FINAL_STAGE = "indexer"
 """The stage after which a segment can be found."""
+SPEAKER_STAGE = "diarizer"
+"""The stage that works on a whole recording beside the others; a job waits for it when it was on at its start."""
 
 _RANK: Mapping[ProgressState, int] = {"pending": 0, "failed": 1, "done": 2}
 
@@ -44,7 +46,8 @@ class Tally:
         searchable: segments that went all the way.
         failed: segments that some stage gave up on and that did not go all the way since.
         whole_failed: a stage gave up on the recording as a whole.
-        started: any line at all.
+        started: any stage has said anything.
+        speakers: how far the search for speakers is; ``None`` when nobody looks for them.
     """
 
     segments_total: int | None
@@ -52,20 +55,34 @@ class Tally:
     failed: int
     whole_failed: bool
     started: bool
+    speakers: ProgressState | None = None
 
 
 def tally(entries: Iterable[Entry], segments_total: int | None) -> Tally:
     """Add up the lines of one job."""
-    lines = list(entries)
+    every = list(entries)
+    lines = [line for line in every if line.stage != SPEAKER_STAGE]
+    speakers: ProgressState | None = None
+    for line in every:
+        if line.stage == SPEAKER_STAGE:
+            speakers = rise(speakers, line.state)
     searchable = {line.index for line in lines if line.stage == FINAL_STAGE and line.state == "done"} - {WHOLE}
     gave_up = {line.index for line in lines if line.state == "failed"} - searchable
-    return Tally(segments_total, len(searchable), len(gave_up - {WHOLE}), WHOLE in gave_up, bool(lines))
+    return Tally(
+        segments_total,
+        len(searchable),
+        len(gave_up - {WHOLE}),
+        WHOLE in gave_up,
+        bool(lines) or speakers in ("failed", "done"),
+        speakers,
+    )
 
 
 def settle(counts: Tally) -> JobState:
-    """The job's state: final only when every segment is accounted for."""
+    """The job's state: final only when every segment is accounted for, and the search for speakers has ended."""
     if counts.whole_failed:
         return "failed"
-    if counts.segments_total is not None and counts.searchable + counts.failed >= counts.segments_total:
-        return "failed" if counts.failed else "completed"
+    cut = counts.segments_total is not None and counts.searchable + counts.failed >= counts.segments_total
+    if cut and counts.speakers != "pending":
+        return "failed" if counts.failed or counts.speakers == "failed" else "completed"
     return "running" if counts.started else "pending"

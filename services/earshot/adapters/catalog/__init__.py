@@ -16,6 +16,7 @@ from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.outbox import OutboxPart
 from earshot.adapters.catalog.recordings import RecordingsPart
 from earshot.adapters.catalog.spans import SpansPart
+from earshot.adapters.catalog.speakers import SpeakersPart
 from earshot.adapters.catalog.standings import StandingsPart
 from earshot.adapters.catalog.transcripts import TranscriptsPart
 from earshot.adapters.catalog.upkeep import CollectionsPart, UpkeepPart
@@ -28,6 +29,7 @@ class Catalog(
     OutboxPart,
     LedgerPart,
     TranscriptsPart,
+    SpeakersPart,
     AttemptsPart,
     LeasesPart,
     CollectionsPart,

@@ -14,6 +14,7 @@ from earshot.adapters.catalog.base import chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import upload_of
+from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.codec import Codec
 from earshot.kernel.events import SegmentTranscribed, StageProgressed
@@ -56,6 +57,7 @@ def start(connection: sa.Connection, codec: Codec, row: sa.Row[Any], trace: Mapp
     mine = sa.and_(t.imports.c.tenant == row.tenant, t.imports.c.recording_id == row.id)
     imported = connection.scalar(sa.select(t.imports.c.segments).where(mine))
     if imported is None:
+        expect_speakers(connection, codec, row.tenant, row.id, row.revision, trace)
         enqueue(connection, codec, AUDIO_UPLOADED, [upload_of(row)], trace)
         return
     about = {"tenant": row.tenant, "recording_id": row.id, "revision": row.revision, "collection": row.collection}

@@ -15,12 +15,13 @@ from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import DONE, FAILED, lines_of
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import UnknownRecording
-from earshot.kernel.events import RecordingCompleted, RecordingErased, StageProgressed
-from earshot.kernel.ledger import FINAL_STAGE, WHOLE, JobState, Tally, settle
+from earshot.kernel.events import ProgressState, RecordingCompleted, RecordingErased, StageProgressed
+from earshot.kernel.ledger import FINAL_STAGE, SPEAKER_STAGE, WHOLE, JobState, Tally, settle
 from earshot.kernel.telemetry import trace_headers
 from earshot.kernel.topics import RECORDINGS_COMPLETED, RECORDINGS_ERASED
 
-RANK = {"pending": 0, "failed": FAILED, "done": DONE}
+RANK: Mapping[ProgressState, int] = {"pending": 0, "failed": FAILED, "done": DONE}
+STATES: Mapping[int, ProgressState] = {rank: state for state, rank in RANK.items()}
 MISSING_SHOWN = 100
 """Missing stretches a failed job names; the transcript marks every one."""
 
@@ -132,7 +133,8 @@ def _settle(connection: sa.Connection, codec: Codec, key: JobKey) -> None:
 def tally_of(connection: sa.Connection, key: JobKey, segments_total: int | None) -> Tally:
     """``kernel.ledger.tally``, added up by the database."""
     line = t.progress.c
-    mine = lines_of(*key)
+    speakers = sa.and_(lines_of(*key), line.stage == SPEAKER_STAGE)
+    mine = sa.and_(lines_of(*key), line.stage != SPEAKER_STAGE)
     whole = line.segment == WHOLE
     searchable = sa.select(line.segment).where(mine, line.stage == FINAL_STAGE, line.state == DONE, sa.not_(whole))
     gave_up = sa.and_(mine, line.state == FAILED)
@@ -145,9 +147,17 @@ def tally_of(connection: sa.Connection, key: JobKey, segments_total: int | None)
             .label("failed"),
             sa.exists().where(gave_up, whole).label("whole_failed"),
             sa.exists().where(mine).label("started"),
+            sa.select(sa.func.max(line.state)).where(speakers).scalar_subquery().label("speakers"),
         )
     ).one()
-    return Tally(segments_total, row.searchable, row.failed, bool(row.whole_failed), bool(row.started))
+    return Tally(
+        segments_total,
+        row.searchable,
+        row.failed,
+        bool(row.whole_failed),
+        bool(row.started or row.speakers),
+        None if row.speakers is None else STATES[row.speakers],
+    )
 
 
 def _announce(
@@ -184,15 +194,22 @@ def _error(connection: sa.Connection, key: JobKey, counts: Tally) -> Mapping[str
     )
     failed = sa.and_(lines_of(*key), line.state == FAILED, line.segment.not_in(searchable))
     query = sa.select(line.segment, line.stage, line.code, line.detail).where(failed)
-    first = connection.execute(query.order_by(line.segment, line.stage).limit(1)).one()
+    speakers_last = sa.case((line.stage == SPEAKER_STAGE, 1), else_=0)
+    first = connection.execute(query.order_by(speakers_last, line.segment, line.stage).limit(1)).one()
     return {
         "code": first.code or "failed",
-        "title": "The recording could not be processed"
-        if counts.whole_failed
-        else f"{counts.failed} of {counts.segments_total} segments could not be processed",
+        "title": _title(counts),
         "detail": first.detail or f"The {first.stage} gave up.",
         "missing": _missing(connection, key, failed),
     }
+
+
+def _title(counts: Tally) -> str:
+    if counts.whole_failed:
+        return "The recording could not be processed"
+    if counts.failed:
+        return f"{counts.failed} of {counts.segments_total} segments could not be processed"
+    return "Who spoke could not be found out; all that was said is there"
 
 
 def _missing(connection: sa.Connection, key: JobKey, failed: sa.ColumnElement[bool]) -> list[dict[str, int]]:

@@ -16,6 +16,7 @@ from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import forget_recording
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import find_job, job_of, recording_of
+from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.errors import BlobMismatch, BlobMissing, Permanent, UnknownRecording
 from earshot.kernel.events import AudioUploaded, RecordingErased
@@ -84,6 +85,7 @@ class RecordingsPart(Part):
                 # its hash is a claim not yet checked, so it never stands in for an upload at the door
                 row = _insert_recording(connection, upload, source_key, same_as="")
                 insert_job(connection, row.tenant, row.id, row.revision, trace)
+                expect_speakers(connection, self._codec, row.tenant, row.id, row.revision, trace)
 
         await self._db.write(work)
 

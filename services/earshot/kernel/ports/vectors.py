@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Literal, Protocol
@@ -67,13 +67,25 @@ class PassageSet:
     passages: tuple[IndexedPassage, ...]
 
 
+def by_label(called: Sequence[tuple[str, str]]) -> Mapping[str, list[str]]:
+    """Recordings by label, of (recording, label)."""
+    found: dict[str, list[str]] = {}
+    for recording_id, label in called:
+        found.setdefault(label, []).append(recording_id)
+    return found
+
+
 @dataclass(frozen=True)
 class SearchFilters:
-    """What a hit must satisfy; empty or ``None`` fields do not restrict. Times bound ``recorded_at``, inclusively."""
+    """What a hit must satisfy; empty or ``None`` fields do not restrict. Times bound ``recorded_at``, inclusively.
+
+    ``called`` goes with ``speaker``: (recording, label) of those who have it for a name, and count as well.
+    """
 
     recording_ids: tuple[str, ...] = ()
     collection: str | None = None
     speaker: str | None = None
+    called: tuple[tuple[str, str], ...] = ()
     language: str | None = None
     recorded_from: datetime | None = None
     recorded_to: datetime | None = None
@@ -138,6 +150,12 @@ class VectorStore(Protocol):
         limit: int,
     ) -> list[ScoredPassage]:
         """The best passages, best first."""
+
+    async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
+        """Every passage of a recording, of every revision, without vectors."""
+
+    async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
+        """Say who speaks in passages, by their ids. One that is gone meanwhile stays gone."""
 
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         """How many passages a tenant, or one recording of its, has."""
