@@ -11,7 +11,7 @@ from earshot.kernel import ids
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.events import AudioUploaded, Engine, Event, RecordingErased, SegmentTranscribed, StageProgressed
 from earshot.kernel.outbox import OutboxRow
-from earshot.kernel.ports import Accepted, NewRecording
+from earshot.kernel.ports import Accepted, CollectionSettings, NewRecording
 from earshot.kernel.stage import Delivery
 from earshot.kernel.topics import BY_NAME, RECORDINGS_ERASED, Topic
 
@@ -121,3 +121,16 @@ class FakeLeases:
     async def release(self, name: str, owner: str) -> None:
         if self.held.get(name, ("", 0.0))[0] == owner:
             del self.held[name]
+
+
+class FakeCollections:
+    """Settings of collections by tenant and name."""
+
+    def __init__(self) -> None:
+        self.settings: dict[tuple[str, str], CollectionSettings] = {}
+
+    async def collection_settings(self, tenant: str, collection: str) -> CollectionSettings:
+        return self.settings.get((tenant, collection), CollectionSettings())
+
+    async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
+        self.settings[tenant, collection] = settings

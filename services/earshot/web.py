@@ -34,6 +34,7 @@ _TAGS = [
     {"name": "query", "description": "Find what was said."},
     {"name": "jobs", "description": "Follow, cancel and retry the processing of a recording."},
     {"name": "recordings", "description": "List, read, play and erase recordings."},
+    {"name": "collections", "description": "Say how the recordings of a collection are to be transcribed."},
     {"name": "about", "description": "What this is."},
     {"name": "health", "description": "For those who operate it."},
 ]

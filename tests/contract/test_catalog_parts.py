@@ -209,9 +209,10 @@ async def test_spans_are_kept_by_tenant_until_they_are_pruned_or_erased(catalog,
 
 async def test_collections_have_settings_of_their_own(catalog, tenant):
     assert await catalog.collection_settings(tenant, "course") == CollectionSettings()
-    await catalog.configure_collection(tenant, "course", CollectionSettings(50, 10))
+    settings = CollectionSettings(50, 10, "Dashwood, Ferrars", "A novel.", "translate")
+    await catalog.configure_collection(tenant, "course", settings)
     await accepted(catalog, tenant, collection="course")
-    assert await catalog.collection_settings(tenant, "course") == CollectionSettings(50, 10)
+    assert await catalog.collection_settings(tenant, "course") == settings
     assert await catalog.collection_settings(tenant + "x", "course") == CollectionSettings()
     assert tenant in await catalog.tenants()
 

@@ -15,7 +15,9 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from earshot.adapters.web import check_bind
 from earshot.ingest.settings import IngestSettings
 from earshot.kernel import telemetry
+from earshot.kernel.codec import Codec
 from earshot.kernel.errors import Misconfigured, Unavailable
+from earshot.kernel.topics import AUDIO_UPLOADED
 from tests.http_app import SRT, WAV, System, settings_for, system
 
 
@@ -68,6 +70,39 @@ async def test_every_field_comes_back(web):
     recording = (await web.client.get(f"/api/v1/recordings/{accepted['recording_id']}")).json()
     assert (recording["title"], recording["collection"], recording["language"]) == ("Größe · 大", "bio 101", "de-CH")
     assert (recording["recorded_at"], recording["metadata"]) == ("2026-03-01T08:00:00Z", {"lecturer": "A. T."})
+
+
+async def test_a_task_goes_with_the_upload_and_is_kept_for_the_next_attempt(web):
+    accepted = await web.upload(task="translate")
+    assert await uploads(web) == ["translate"]
+    await web.kit.catalog.cancel("default", accepted["id"], {})
+    await web.client.post(f"/api/v1/jobs/{accepted['id']}/retry")
+    assert await uploads(web) == ["translate", "translate"]
+    answer = await web.client.post("/api/v1/ingest", files={"file": ("a.wav", WAV)}, data={"task": "summarize"})
+    assert refused(answer, 422, "invalid_request")["detail"].startswith("task:")
+
+
+async def uploads(web: System) -> list[str | None]:
+    """The task of each upload that the outbox holds."""
+    rows = [row for row in await web.kit.catalog.pending(10) if row.topic == "audio.uploaded"]
+    return [Codec().decode(AUDIO_UPLOADED, row.value).task for row in rows]
+
+
+async def test_a_collection_is_told_what_to_listen_for(web):
+    path = "/api/v1/collections/bio%20101"
+    nothing = {"hotwords": None, "prompt": None, "task": None}
+    assert (await web.client.get(path)).json() == nothing
+    first = await web.client.patch(path, json={"hotwords": "mitochondria", "task": "translate"})
+    assert first.json() == nothing | {"hotwords": "mitochondria", "task": "translate"}
+    await web.client.patch(path, json={"hotwords": None, "prompt": "A lecture."})
+    assert (await web.client.get(path)).json() == {"hotwords": None, "prompt": "A lecture.", "task": "translate"}
+    assert (await web.client.get("/api/v1/collections/other")).json() == nothing
+
+
+@pytest.mark.parametrize("wish", [{"hotwords": "x" * 1001}, {"task": "sing"}, {"prompt": "a\0b"}, {"beam": 9}])
+async def test_a_wish_that_cannot_be_granted_is_refused(web, wish):
+    refused(await web.client.patch("/api/v1/collections/talks", json=wish), 422, "invalid_request")
+    refused(await web.client.get("/api/v1/collections/-x"), 422, "invalid_request")
 
 
 async def test_the_same_upload_twice_is_one_recording_with_one_blob(web):

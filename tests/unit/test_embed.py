@@ -11,22 +11,10 @@ from earshot.kernel.events import Engine, SegmentEmbedded, SegmentTranscribed, S
 from earshot.kernel.ports import CollectionSettings
 from earshot.kernel.stage import Delivery, Output
 from earshot.kernel.topics import AUDIO_EMBEDDINGS, AUDIO_TRANSCRIPTS
+from tests.fakes_catalog import FakeCollections
 from tests.fakes_vectors import FakeEncoder
 
 SIZE = PassageSize(max_words=8, overlap_words=0)
-
-
-class FakeCollections:
-    """Settings of collections by tenant and name."""
-
-    def __init__(self) -> None:
-        self.settings: dict[tuple[str, str], CollectionSettings] = {}
-
-    async def collection_settings(self, tenant: str, collection: str) -> CollectionSettings:
-        return self.settings.get((tenant, collection), CollectionSettings())
-
-    async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
-        self.settings[tenant, collection] = settings
 
 
 def delivery(text: str, index: int = 0, **fields: object) -> Delivery[SegmentTranscribed]:

@@ -22,7 +22,7 @@ from earshot.kernel.errors import (
 )
 from earshot.kernel.events import AudioUploaded
 from earshot.kernel.gate import Verdict
-from earshot.kernel.ports import CutEnd, CutSegment
+from earshot.kernel.ports import CollectionSettings, CutEnd, CutSegment
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Delivery, Stale
 from earshot.kernel.topics import LANES, RECORDINGS_PROGRESS
@@ -30,7 +30,7 @@ from earshot.segmenter.app import create_stage
 from earshot.segmenter.discard import discard
 from earshot.segmenter.segment import Terms, lease_name, segment
 from tests.audio import silence, speech, wav
-from tests.fakes_catalog import FakeLeases
+from tests.fakes_catalog import FakeCollections, FakeLeases
 from tests.fakes_media import FakeBlobs, FakeDecoder
 from tests.waiting import eventually
 
@@ -60,9 +60,10 @@ async def blobs():
     return store
 
 
-async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60):
+async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60, collections=None):
     terms = Terms(max_bytes, "me", lease_s)
-    return [output async for output in segment([delivery], blobs, decoder, leases or FakeLeases(), terms)]
+    cut = segment([delivery], blobs, decoder, leases or FakeLeases(), terms, collections or FakeCollections())
+    return [output async for output in cut]
 
 
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])
@@ -82,6 +83,19 @@ async def test_segments_go_to_the_lane_of_their_priority_then_the_total_is_said(
     assert (said.segments_total, said.index, said.start_ms, said.end_ms, said.detail) == (2, None, 0, 2500, "")
 
 
+async def test_segments_say_what_their_collection_wishes_unless_the_upload_says_otherwise(blobs):
+    collections = FakeCollections()
+    wishes = CollectionSettings(hotwords="Dashwood", prompt="A novel.", task="translate")
+    await collections.configure_collection("acme", "talks", wishes)
+    said = [
+        (cut.event.task, cut.event.hotwords, cut.event.prompt)
+        for delivery in (upload(blobs), upload(blobs, task="transcribe"), upload(blobs, collection="other"))
+        for cut in (await run(delivery, blobs, FakeDecoder(SCRIPT), collections=collections))[:1]
+    ]
+    wanted = ("Dashwood", "A novel.")
+    assert said == [("translate", *wanted), ("transcribe", *wanted), ("transcribe", "", "")]
+
+
 async def test_a_segment_is_stored_and_published_before_the_next_is_cut(blobs):
     class Watching(FakeDecoder):
         async def cut(self, path):
@@ -90,7 +104,8 @@ async def test_a_segment_is_stored_and_published_before_the_next_is_cut(blobs):
             yield CutEnd(900, 1)
 
     seen = []
-    async for output in segment([upload(blobs)], blobs, Watching(), FakeLeases(), Terms(10**6, "me", 60)):
+    terms = Terms(10**6, "me", 60)
+    async for output in segment([upload(blobs)], blobs, Watching(), FakeLeases(), terms, FakeCollections()):
         assert f"{FOLDER}000000.flac" in blobs.stored
         seen.append(output)
     assert len(seen) == 2

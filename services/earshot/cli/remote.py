@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
+from urllib.parse import quote
 
 import typer
 from rich.markup import escape
@@ -21,7 +22,7 @@ HIDDEN_PREFIX = "."
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (add, search, transcript, status, erase):
+    for command in (add, search, collection, transcript, status, erase):
         app.command()(command)
 
 
@@ -31,6 +32,7 @@ def add(
     title: Annotated[str, typer.Option(help="By default the file's name.")] = "",
     collection: Annotated[str, typer.Option(help="Your own grouping.")] = "",
     language: Annotated[str, typer.Option(help="BCP 47, for example en; by default detected.")] = "",
+    task: Annotated[str, typer.Option(help="transcribe, or translate into English.")] = "",
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "",
     timeout: Annotated[float, typer.Option(help="Seconds to wait with --wait.")] = 24 * 3600.0,
     json: Json = False,
@@ -40,7 +42,8 @@ def add(
     names: dict[str, str] = {}
     refused = 0
     for path in _files(paths):
-        fields = {"title": title or path.stem, "collection": collection, "language": language, "priority": priority}
+        fields = {"title": title or path.stem, "collection": collection, "language": language}
+        fields |= {"task": task, "priority": priority}
         try:
             job = client.add(path, {name: value for name, value in fields.items() if value})
         except Permanent as error:
@@ -112,6 +115,25 @@ def search(
         err.print(
             "Some of these transcripts were made by a fallback engine; `earshot models pull base` gets a real one."
         )
+
+
+def collection(
+    name: Annotated[str, typer.Argument(help="The collection, also one without recordings yet.")],
+    hotwords: Annotated[str | None, typer.Option(help="Words and names that may be said.")] = None,
+    prompt: Annotated[str | None, typer.Option(help="A text as it might stand before what is said.")] = None,
+    task: Annotated[str | None, typer.Option(help="transcribe, or translate into English.")] = None,
+    json: Json = False,
+) -> None:
+    """Say how the recordings of a collection are to be transcribed from now on; "" leaves it to the transcriber."""
+    client, wishes = Client(), {"hotwords": hotwords, "prompt": prompt, "task": task}
+    said = {what: wish or None for what, wish in wishes.items() if wish is not None}
+    path = f"/collections/{quote(name, safe='')}"
+    now = (client.call("PATCH", path, json=said) if said else client.call("GET", path)).json()
+    if json:
+        as_json(now)
+        return
+    for what, wish in now.items():
+        out.print(f"{what:<10} {escape(wish or 'as the transcriber does by itself')}")
 
 
 def transcript(

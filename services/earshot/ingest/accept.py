@@ -122,6 +122,7 @@ def _new_recording(
         collection=details.collection,
         language=language,
         priority=details.priority,
+        task=details.task,
         recorded_at=details.recorded_at,
         metadata=details.metadata,
     )

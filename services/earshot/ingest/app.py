@@ -11,6 +11,7 @@ from earshot.adapters import problems, web
 from earshot.adapters.problems import Refused, documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
+from earshot.ingest import collections
 from earshot.ingest.accept import accept
 from earshot.ingest.settings import IngestSettings
 from earshot.ingest.upload import offered
@@ -35,6 +36,11 @@ _FORM: dict[str, Any] = {
                     "title": {"type": "string", "maxLength": 300, "example": "Lecture 3"},
                     "collection": {"type": "string", "default": "default", "example": "biology-101"},
                     "language": {"type": "string", "description": "BCP 47; empty: detected.", "example": "en"},
+                    "task": {
+                        "type": "string",
+                        "enum": ["transcribe", "translate"],
+                        "description": "translate: into English; empty: as the collection says.",
+                    },
                     "priority": {"type": "string", "enum": ["high", "normal", "low"], "default": "normal"},
                     "recorded_at": {"type": "string", "format": "date-time", "example": "2026-03-01T09:00:00Z"},
                     "metadata": {
@@ -80,6 +86,7 @@ class AcceptedView(BaseModel):
 
 
 router = APIRouter(prefix=PREFIX, tags=["ingest"])
+router.include_router(collections.router)
 
 
 @router.post(

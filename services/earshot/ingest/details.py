@@ -7,7 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
-from earshot.kernel.events import Priority
+from earshot.kernel.events import Priority, Task
 
 _UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
 
@@ -32,6 +32,7 @@ class Details(BaseModel):
     title: Annotated[Line, Field(max_length=300)] = ""
     collection: Collection = "default"
     language: Language = ""
+    task: Task | None = None
     priority: Priority = "normal"
     recorded_at: AwareDatetime | None = None
     metadata: Annotated[

@@ -30,7 +30,7 @@ def create_stage(kit: Kit) -> Stage:
     terms = Terms(settings.max_bytes, owner, settings.lease_s)
 
     def work(batch: Sequence[Delivery[AudioUploaded]]) -> AsyncIterator[Output]:
-        return segment(batch, kit.blobs, decoder, kit.catalog, terms)
+        return segment(batch, kit.blobs, decoder, kit.catalog, terms, kit.catalog)
 
     def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
         return discard(stale, kit.blobs)

@@ -11,7 +11,7 @@ from typing import cast
 from earshot.kernel.errors import BlobMismatch, LimitExceeded
 from earshot.kernel.events import AudioUploaded, Event, SegmentCut
 from earshot.kernel.leases import held
-from earshot.kernel.ports import BlobStore, CutEnd, CutSegment, Decoder, Leases
+from earshot.kernel.ports import BlobStore, Collections, CollectionSettings, CutEnd, CutSegment, Decoder, Leases
 from earshot.kernel.stage import Delivery, Output, emit, progress
 from earshot.kernel.topics import LANES
 
@@ -32,7 +32,12 @@ class Terms:
 
 
 async def segment(
-    batch: Sequence[Delivery[AudioUploaded]], blobs: BlobStore, decoder: Decoder, leases: Leases, terms: Terms
+    batch: Sequence[Delivery[AudioUploaded]],
+    blobs: BlobStore,
+    decoder: Decoder,
+    leases: Leases,
+    terms: Terms,
+    collections: Collections,
 ) -> AsyncIterator[Output]:
     """Cut each recording at pauses and publish its segments on the lane of its priority, then how many there are.
 
@@ -49,6 +54,7 @@ async def segment(
         upload = delivery.event
         key = blobs.key(upload.tenant, upload.uri)
         await _check(upload, key, blobs, terms.max_bytes)
+        wishes = await collections.collection_settings(upload.tenant, upload.collection)
         async with (
             held(leases, lease_name(upload), terms.owner, ttl_s=terms.lease_s) as lease,
             blobs.local(key) as path,
@@ -59,7 +65,7 @@ async def segment(
                 if isinstance(piece, CutEnd):
                     yield _total(piece, delivery)
                 else:
-                    yield emit(LANES[upload.priority], await _store(piece, upload, blobs), delivery)
+                    yield emit(LANES[upload.priority], await _store(piece, upload, wishes, blobs), delivery)
 
 
 def lease_name(event: Event) -> str:
@@ -88,8 +94,8 @@ async def _check(upload: AudioUploaded, key: str, blobs: BlobStore, max_bytes: i
         )
 
 
-async def _store(piece: CutSegment, upload: AudioUploaded, blobs: BlobStore) -> SegmentCut:
-    """Write a segment's audio and make the event that points at it."""
+async def _store(piece: CutSegment, upload: AudioUploaded, wishes: CollectionSettings, blobs: BlobStore) -> SegmentCut:
+    """Write a segment's audio and make the event that points at it, with what its collection wishes."""
     key = f"{segments_prefix(upload)}{piece.index:06d}.flac"
     await blobs.put(key, piece.flac)
     return SegmentCut(
@@ -104,6 +110,9 @@ async def _store(piece: CutSegment, upload: AudioUploaded, blobs: BlobStore) -> 
         collection=upload.collection,
         language=upload.language,
         recorded_at=upload.recorded_at,
+        task=upload.task or wishes.task or "transcribe",
+        hotwords=wishes.hotwords or "",
+        prompt=wishes.prompt or "",
     )
 
 

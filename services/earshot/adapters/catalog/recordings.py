@@ -235,6 +235,7 @@ def _described(upload: AudioUploaded) -> dict[str, Any]:
         "title": upload.title,
         "language": upload.language,
         "priority": upload.priority,
+        "task": upload.task,
         "recorded_at": upload.recorded_at,
         "metadata": json.dumps(upload.metadata),
     }

@@ -54,6 +54,7 @@ def upload_of(row: sa.Row[Any]) -> AudioUploaded:
         collection=row.collection,
         language=row.language,
         priority=row.priority,
+        task=row.task,
         recorded_at=row.recorded_at,
         metadata=json.loads(row.metadata),
     )

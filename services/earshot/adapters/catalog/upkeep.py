@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import asdict, fields
 from datetime import datetime
 
 import sqlalchemy as sa
@@ -12,6 +13,7 @@ from earshot.adapters.catalog.base import Part, chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.kernel.ports import CollectionSettings
 
+_SETTINGS = tuple(field.name for field in fields(CollectionSettings))
 PRUNE_AT_ONCE = 2000
 """Rows deleted in one transaction, so that no other writer waits for long."""
 
@@ -27,11 +29,8 @@ class CollectionsPart(Part):
         return CollectionSettings() if row is None else _settings(row)
 
     async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
-        """Set them; passages made before stay as they are."""
-        values = {
-            "passage_max_words": settings.passage_max_words,
-            "passage_overlap_words": settings.passage_overlap_words,
-        }
+        """Set them; what was made before stays as it is."""
+        values = asdict(settings)
 
         def work(connection: sa.Connection) -> None:
             at = t.now()
@@ -97,4 +96,4 @@ def _folder(key: str) -> str:
 
 
 def _settings(row: sa.Row[tuple[object, ...]]) -> CollectionSettings:
-    return CollectionSettings(row.passage_max_words, row.passage_overlap_words)
+    return CollectionSettings(**{name: getattr(row, name) for name in _SETTINGS})

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from earshot.kernel.events import StageProgressed
+from earshot.kernel.events import StageProgressed, Task
 
 
 class Attempts(Protocol):
@@ -51,15 +51,23 @@ class Leases(Protocol):
 
 @dataclass(frozen=True)
 class CollectionSettings:
-    """How the transcripts of a collection are cut into passages; ``None`` leaves it to the embedder's own settings.
+    """How the recordings of a collection are transcribed, and their transcripts cut into passages.
+
+    ``None`` leaves it to the stage's own settings.
 
     Attributes:
         passage_max_words: longest passage.
         passage_overlap_words: words a passage shares with the one before.
+        hotwords: words and names that may be said, for engines that listen to hints.
+        prompt: a text as it might stand before each segment, for its words and its style; likewise.
+        task: ``translate``: into English, unless an upload says otherwise.
     """
 
     passage_max_words: int | None = None
     passage_overlap_words: int | None = None
+    hotwords: str | None = None
+    prompt: str | None = None
+    task: Task | None = None
 
 
 class Collections(Protocol):
@@ -69,7 +77,7 @@ class Collections(Protocol):
         """The settings of a collection; those of one never heard of are all ``None``."""
 
     async def configure_collection(self, tenant: str, collection: str, settings: CollectionSettings) -> None:
-        """Set them; passages made before stay as they are."""
+        """Set them; what was made before stays as it is."""
 
 
 class Upkeep(Protocol):
