@@ -43,7 +43,8 @@ class FakeRecognizer:
     def _recognize(self, clip: Clip) -> Recognized:
         digest = flac.digest(clip.flac)
         text = f"heard {digest[:8]} {digest[8:16]}" if self.text is None else self.text
-        return Recognized(text, spread(text, clip.start_ms, clip.end_ms), clip.language or "en", self.engine)
+        words = spread(text, clip.start_ms, clip.end_ms)
+        return Recognized(text, words, clip.language or "en", self.engine, self.options)
 
 
 class FakeTranscripts:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
+import json
 import os
 import signal
-from contextlib import nullcontext
+from contextlib import asynccontextmanager, nullcontext
 
 import numpy as np
 import pytest
@@ -16,9 +18,10 @@ from earshot.kernel.errors import EngineRejected, NotAudio, UnitCrashed
 from tests.audio import RATE
 from tests.fakes_speech import FakeRecognizer, clip, in_order, sentence
 from tests.tiny_whisper import write_model
+from tests.transcription_server import Reply, TranscriptionServer
 from tests.waiting import eventually
 
-ENGINES = ["fake", "simulated", "pocketsphinx", "faster-whisper"]
+ENGINES = ["fake", "simulated", "pocketsphinx", "faster-whisper", "remote"]
 SHORT = "0880"  # 3 s of speech
 
 
@@ -26,10 +29,30 @@ def settings(engine: str, **fields) -> EngineSettings:
     return EngineSettings(engine=engine, hub="off", _env_file=None, **fields)
 
 
+@asynccontextmanager
+async def remote_engine():
+    """The remote engine, and a server whose words depend on what it was sent."""
+
+    def reply(request: bytes) -> Reply:
+        if b"fLaC" not in request:
+            return Reply(400)
+        audio = request.split(b"audio/flac\r\n\r\n")[1].split(b"\r\n--")[0]
+        text = f"heard {hashlib.sha256(audio).hexdigest()}"
+        said = [{"word": word, "start": 0.1 + place, "end": 0.2 + place} for place, word in enumerate(text.split())]
+        return Reply(body=json.dumps({"text": text, "words": said, "language": "english"}).encode())
+
+    async with TranscriptionServer() as server:
+        server.always = reply
+        async with engines.recognizer(settings("remote", remote_url=server.url)) as started:
+            yield started
+
+
 def engine_named(name: str, folder):
     """The engine, to be entered. faster-whisper has a model of random weights: all is real but what it says."""
     if name == "fake":
         return nullcontext(FakeRecognizer())
+    if name == "remote":
+        return remote_engine()
     model = {"model": str(write_model(folder))} if name == "faster-whisper" else {}
     return engines.recognizer(settings(name, device="cpu", **model))
 
@@ -63,7 +86,7 @@ async def test_words_lie_in_order_inside_the_segment_wherever_it_starts(recogniz
 
 async def test_every_result_says_who_made_it(recognizer):
     (heard,) = await recognizer.recognize([clip(np.zeros(RATE, np.int16))])
-    assert heard.engine == recognizer.engine
+    assert (heard.engine, heard.options) == (recognizer.engine, recognizer.options)
     assert heard.engine.name
     assert heard.engine.device
     assert bool(heard.engine.reason) == heard.engine.degraded
@@ -80,13 +103,14 @@ async def test_what_is_no_segment_is_refused_and_the_next_is_heard(recognizer):
 @pytest.mark.parametrize("name", ["simulated", "pocketsphinx"])
 async def test_an_engine_killed_at_work_is_a_crashed_unit_and_the_next_call_has_a_new_one(name):
     async with engines.recognizer(settings(name, simulated_real_time_factor=1.0)) as recognizer:
-        first = recognizer.pid
+        process = recognizer._links[0].running
+        first = process.pid
         call = asyncio.create_task(recognizer.recognize([clip(sentence("0870"))]))
-        await eventually(recognizer._child._turn.locked)
+        await eventually(process._child._turn.locked)
         os.kill(first, signal.SIGKILL)
         with pytest.raises(UnitCrashed, match="SIGKILL"):
             await call
         (heard,) = await recognizer.recognize([clip(sentence(SHORT)[: RATE // 2])])
         assert heard.engine == recognizer.engine
-        assert recognizer.pid != first
-    assert recognizer.pid is None
+        assert process.pid != first
+    assert process.pid is None

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import re
 from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from earshot.adapters import engine_process, engines, flac, models
-from earshot.adapters.engines import EngineSettings, choose
+from earshot.adapters.engines import EngineSettings, Spec, chain
 from earshot.adapters.faster_whisper import words_of
 from earshot.adapters.pocketsphinx import PocketSphinx, _word
 from earshot.adapters.simulated import Simulated
-from earshot.kernel.errors import LimitExceeded, Misconfigured, NotAudio
+from earshot.kernel.errors import LimitExceeded, Misconfigured, NotAudio, Unavailable
 from earshot.kernel.ports import Clip
 from tests.audio import RATE, silence
 from tests.fakes_speech import clip, encoded, in_order, sentence, sha256, tone
@@ -99,40 +101,106 @@ def test_words_of_faster_whisper_lie_in_order_inside_their_clip(heard, start, en
     assert all(word.text == "word" and 0 <= (word.confidence or 0) <= 1 for word in found)
 
 
+def model_in(folder):
+    """What looks like a model, and cannot be loaded."""
+    folder.mkdir(exist_ok=True)
+    for name in models._NEEDED:
+        (folder / name).write_bytes(b"{}")
+    return folder
+
+
+def names(**fields) -> list[str]:
+    return [str(spec) for spec in chain(settings(**fields))]
+
+
+def test_the_chain_suits_the_device():
+    assert names(device="cpu") == names(device="cpu", engine="faster-whisper") == ["base on cpu", "pocketsphinx"]
+    big = ["large-v3 on cuda", "turbo on cuda", "medium on cuda"]
+    assert names(device="cuda") == [*big, "base on cpu", "pocketsphinx"]
+
+
+def test_one_engine_or_one_model_may_be_asked_for():
+    assert names(device="cpu", model="small") == ["small on cpu", "pocketsphinx"]
+    assert names(device="cuda", model="owner/name") == ["owner/name on cuda", "pocketsphinx"]
+    assert names(engine="pocketsphinx") == ["pocketsphinx"]
+    assert names(engine="simulated") == ["simulated"]
+    assert names(engine="a.b:C", device="cpu") == ["a.b:C on cpu"]
+    assert names(engine="remote", remote_url="http://127.0.0.1:1/v1") == ["remote"]
+
+
+def test_a_chain_is_written_with_commas_from_best_to_last_resort():
+    said = "large-v3@cuda, remote ,a.b:C@cuda,/models/mine@cpu,small,pocketsphinx"
+    found = chain(settings(chain=said, device="cpu", remote_url="http://127.0.0.1:1/v1"))
+    assert [(spec.name, spec.device) for spec in found] == [
+        ("large-v3", "cuda"),
+        ("remote", "remote"),
+        ("a.b:C", "cuda"),
+        ("/models/mine", "cpu"),
+        ("small", "cpu"),
+        ("pocketsphinx", "cpu"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"chain": "base", "engine": "pocketsphinx"},
+        {"chain": "base", "model": "tiny"},
+        {"chain": "remote"},
+        {"engine": "remote"},
+        {"engine": "whisper.cpp"},
+        {"chain": ","},
+    ],
+)
+def test_what_contradicts_itself_is_refused_at_the_start(fields):
+    with pytest.raises(ValidationError):
+        settings(**fields)
+
+
 @pytest.mark.parametrize("engine", ["auto", "faster-whisper"])
-def test_without_a_model_the_fallback_says_why_and_how_to_get_the_real_one(engine, tmp_path):
-    plan = choose(settings(engine=engine, model_dir=tmp_path))
-    assert plan.target.endswith(":PocketSphinx")
-    reason = plan.arguments["reason"]
-    assert "faster-whisper has no model at hand" in reason
+async def test_without_a_model_the_fallback_says_why_and_how_to_get_the_real_one(engine, tmp_path):
+    async with engines.recognizer(settings(engine=engine, model_dir=tmp_path, device="cpu")) as started:
+        assert (started.engine.name, started.engine.degraded) == ("pocketsphinx", True)
+        reason = started.engine.reason
+    assert "base on cpu does not do the work" in reason
     assert "`earshot models pull base`" in reason
     assert "Traceback" not in reason
     assert "\n" not in reason
 
 
 def test_a_model_at_hand_is_used_with_what_suits_the_device(tmp_path):
-    for name in models._NEEDED:
-        (tmp_path / "base").mkdir(exist_ok=True)
-        (tmp_path / "base" / name).write_bytes(b"{}")
-    plan = choose(settings(model_dir=tmp_path, device="cpu"))
+    model_in(tmp_path / "base")
+    plan = engines._plan(settings(model_dir=tmp_path), Spec("base", "cpu"), alone=False, download=False)
     assert plan.target.endswith(":FasterWhisper")
-    assert plan.arguments == {
-        "model": "base",
-        "folder": str(tmp_path / "base"),
-        "device": "cpu",
-        "compute_type": "int8",
-        "cpu_threads": 0,
-    }
-    turbo = choose(settings(model_dir=tmp_path, device="cuda", model=str(tmp_path / "base")))
-    assert turbo.arguments["compute_type"] == "float16"
+    assert (plan.arguments["folder"], plan.arguments["compute_type"]) == (str(tmp_path / "base"), "int8")
+    assert engines._faster_whisper(settings(), Spec("base", "cuda"), tmp_path).arguments["compute_type"] == "float16"
 
 
-async def test_a_model_that_cannot_be_loaded_stops_the_worker_with_the_next_step(tmp_path):
-    for name in models._NEEDED:
-        (tmp_path / name).write_bytes(b"{}")
+async def test_a_card_that_is_not_there_is_said(tmp_path):
+    """Where one was asked for, or where there should be one."""
+    model_in(tmp_path / "base")
+    async with engines.recognizer(settings(chain="base@cuda,pocketsphinx", model_dir=tmp_path)) as started:
+        assert started.engine.name == "pocketsphinx"
+        assert re.search("no CUDA device|cannot load", started.engine.reason)
+
+
+async def test_a_model_that_cannot_be_loaded_is_left_for_the_fallback_with_the_next_step(tmp_path):
+    model_in(tmp_path)
+    async with engines.recognizer(settings(model_dir=tmp_path, device="cpu")) as started:
+        assert started.engine.name == "pocketsphinx"
+        assert re.search(r"cannot load.*EARSHOT_TRANSCRIBER__", started.engine.reason)
+
+
+async def test_alone_a_model_that_cannot_be_loaded_stops_the_worker(tmp_path):
+    model_in(tmp_path)
     with pytest.raises(Misconfigured, match=r"cannot load.*EARSHOT_TRANSCRIBER__"):
-        async with engines.recognizer(settings(model_dir=tmp_path, device="cpu")):
+        async with engines.recognizer(settings(chain="base@cpu", model_dir=tmp_path)):
             pass
+
+
+def test_a_download_is_left_to_the_background_while_segments_wait(tmp_path):
+    with pytest.raises(Unavailable, match="fetched in the background"):
+        engines._plan(settings(model_dir=tmp_path), Spec("base", "cpu"), alone=False, download=False)
 
 
 def test_the_simulated_engine_says_that_its_words_are_made_up():

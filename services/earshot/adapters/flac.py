@@ -44,3 +44,13 @@ def samples(flac: bytes) -> NDArray[np.int16]:
 def digest(flac: bytes) -> str:
     """Hex SHA-256 of the decoded samples, as 16-bit little-endian PCM. Raises what :func:`samples` raises."""
     return hashlib.sha256(samples(flac).astype("<i2", copy=False).tobytes()).hexdigest()
+
+
+def silence(seconds: float) -> bytes:
+    """A FLAC file of nothing, to warm an engine up."""
+    import numpy as np
+    import soundfile
+
+    buffer, nothing = io.BytesIO(), np.zeros(int(seconds * SAMPLE_RATE), np.int16)
+    soundfile.write(buffer, nothing, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    return buffer.getvalue()

@@ -33,26 +33,30 @@ class Simulated:
 
     Args:
         real_time_factor: seconds of work for one second of audio.
+        seconds: of work for one clip, whatever its length, added to that.
     """
 
-    def __init__(self, real_time_factor: float) -> None:
+    def __init__(self, real_time_factor: float, seconds: float = 0.0) -> None:
         self._factor = real_time_factor
+        self._seconds = seconds
         reason = "Nothing was recognised: EARSHOT_TRANSCRIBER__ENGINE is simulated, for load tests. Set it to auto."
         self.engine = Engine(name=NAME, model="none", digest="", device="cpu", degraded=True, reason=reason)
         self.options: dict[str, Any] = {}
 
     def recognize(self, clips: Sequence[Clip]) -> list[Recognized]:
-        """One result a clip, after ``real_time_factor`` times its duration."""
+        """One result a clip, after the time that each takes."""
         return [self._recognize(clip) for clip in clips]
 
     def _recognize(self, clip: Clip) -> Recognized:
+        began = time.monotonic()
         samples = flac.samples(clip.flac)
-        time.sleep(self._factor * len(samples) / flac.SAMPLE_RATE)
+        ends = began + self._seconds + self._factor * len(samples) / flac.SAMPLE_RATE
         seed = hashlib.sha256(samples.tobytes()).digest()
         words = [
             _word(_VOCABULARY[byte % len(_VOCABULARY)], start, min(start + WORD_MS, clip.end_ms))
             for start, byte in zip(range(clip.start_ms, clip.end_ms, WORD_MS), _stretch(seed), strict=False)
         ]
+        time.sleep(max(0.0, ends - time.monotonic()))
         return Recognized(" ".join(word.text for word in words), words, clip.language or "en", self.engine)
 
 

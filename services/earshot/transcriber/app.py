@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from typing import Any
 
 from earshot.adapters import engine_process, engines, flac
+from earshot.adapters.engine_chain import EngineChain
 from earshot.adapters.wiring import Kit
 from earshot.kernel.events import SegmentCut
 from earshot.kernel.settings import load
@@ -33,21 +35,28 @@ def create_stage(kit: Kit) -> Stage:
         work=work,
         undo=undo,
         batch=_batch(settings),
+        batches_in_work=2,
         costly=True,
         deadline_s=_deadline(settings),
         resources=lambda: recognizer,
-        info=lambda: {"engine": recognizer.engine.model_dump()} if hasattr(recognizer, "engine") else {},
+        info=lambda: _info(recognizer),
     )
 
 
 def _batch(settings: TranscriberSettings) -> BatchPolicy:
     """As the settings say; by itself one segment at a time on a CPU, which gains nothing from more."""
-    most = settings.max_events or (16 if engines.device(settings) == "cuda" else 1)
+    most = settings.max_events or (1 if engines.device(settings) == "cpu" else 16)
     return BatchPolicy(most, settings.max_audio_s, settings.max_age_s if most > 1 else 0.0)
 
 
 def _deadline(settings: TranscriberSettings) -> float:
-    """The engine's own deadlines come first: to start again after a crash, and for the largest batch."""
+    """The engines' own deadlines come first: of one that hangs with the largest batch, and of the next."""
     largest_s = settings.max_audio_s + flac.MAX_SECONDS
     work_s = engine_process.deadline(largest_s, settings.deadline_factor)
-    return engine_process.START_DEADLINE_S + work_s + 30.0
+    return (engine_process.START_DEADLINE_S + work_s) * min(len(engines.chain(settings)), 2) + 30.0
+
+
+def _info(recognizer: EngineChain) -> Mapping[str, Any]:
+    """Who does the work, and how the other engines of the chain are."""
+    chain = {"chain": recognizer.states()}
+    return chain | {"engine": recognizer.engine.model_dump()} if recognizer.ready else chain

@@ -9,7 +9,7 @@ from earshot.kernel.gate import Verdict
 from earshot.kernel.ports import BlobStore, Recognizer, Transcripts
 from earshot.kernel.stage import Output, Stale, emit, erase_key
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS
-from earshot.transcriber.cache import cache_key
+from earshot.transcriber.cache import cache_key, folder
 
 
 async def retract(
@@ -17,9 +17,9 @@ async def retract(
 ) -> AsyncIterator[Output]:
     """Leave ``audio.transcripts`` with the right last record for each segment: the highest revision's, or none.
 
-    Overtaken work stays in the catalog, where the higher revision hides it. Of erased work the cached transcript goes
-    here, and of cancelled work when no other attempt has one; rows in the catalog are the eraser's, which needs them
-    to find what else there is.
+    Overtaken work stays in the catalog, where the higher revision hides it. Of erased work the cached transcripts go
+    here, whichever engine of the chain made them, and of cancelled work when no other attempt has one; rows in the
+    catalog are the eraser's, which needs them to find what else there is.
 
     Raises:
         Unavailable: a store does not answer.
@@ -29,7 +29,8 @@ async def retract(
         assert isinstance(segment, SegmentCut)
         highest = await transcripts.highest(segment.tenant, segment.recording_id, segment.index)
         if item.verdict is Verdict.ERASED or (item.verdict is Verdict.CANCELLED and highest is None):
-            await blobs.delete([cache_key(segment, recognizer)])
+            place = folder(cache_key(segment, recognizer))
+            await blobs.delete([key async for key, _ in blobs.list(place)])
         if (output := _last_word(item, segment, highest)) is not None:
             yield output
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TypeVar
 
 import structlog
 from opentelemetry import trace
@@ -17,6 +19,8 @@ from earshot.kernel.stage import Delivery, Output, emit, progress
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS
 from earshot.transcriber import cache
 
+T = TypeVar("T")
+AT_ONCE = 8  # requests to the blob store, of one batch
 MAX_BYTES = 8 * 1024 * 1024  # four times a minute of uncompressed samples: no segment is that large
 Digest = Callable[[bytes], str]
 """Hex SHA-256 of the samples in a FLAC file. Raises ``NotAudio``, ``BlobMismatch``, ``LimitExceeded``."""
@@ -37,15 +41,24 @@ async def transcribe(
         BlobMissing, BlobMismatch, ForeignUri, LimitExceeded, NotAudio, EngineRejected: of one of the segments.
         Unavailable, UnitCrashed: of a store, or of the engine.
     """
-    keys = [cache.cache_key(delivery.event, recognizer) for delivery in batch]
-    clips = [await _clip(delivery.event, blobs, digest) for delivery in batch]
-    found = [await cache.load(blobs, key, clip.start_ms) for key, clip in zip(keys, clips, strict=True)]
+    now = cache.Standing(recognizer.engine, recognizer.options)
+    keys = [cache.cache_key(delivery.event, now) for delivery in batch]
+    clips = await _at_once(partial(_clip, delivery.event, blobs, digest) for delivery in batch)
+    found = await _at_once(
+        partial(cache.load, blobs, key, clip.start_ms, now) for key, clip in zip(keys, clips, strict=True)
+    )
     _count(found)
-    missing = {key: clip for key, clip, hit in zip(keys, clips, found, strict=True) if hit is None}
+    missing = {
+        key: (delivery.event, clip)
+        for key, delivery, clip, hit in zip(keys, batch, clips, found, strict=True)
+        if hit is None
+    }
     made = await _recognize(missing, blobs, recognizer)
     heard = [hit or _placed(*made[key], clip) for key, clip, hit in zip(keys, clips, found, strict=True)]
     events = [_event(delivery.event, result) for delivery, result in zip(batch, heard, strict=True)]
-    await transcripts.store([StoredSegment(event, key) for event, key in zip(events, keys, strict=True)])
+    # Under the keys of those who heard it: the recognizer may have gone on to another engine in the meantime.
+    used = [cache.cache_key(delivery.event, result) for delivery, result in zip(batch, heard, strict=True)]
+    await transcripts.store([StoredSegment(event, key) for event, key in zip(events, used, strict=True)])
     for delivery, event in zip(batch, events, strict=True):
         yield emit(AUDIO_TRANSCRIPTS, event, delivery)
         yield progress("transcriber", delivery)
@@ -59,21 +72,40 @@ async def _clip(segment: SegmentCut, blobs: BlobStore, digest: Digest) -> Clip:
     flac = await blobs.get(key)
     if (found := await asyncio.to_thread(digest, flac)) != segment.sha256.lower():
         raise BlobMismatch(f"The samples at {segment.uri} have the hash {found}, announced was {segment.sha256}.")
-    return Clip(flac, segment.start_ms, segment.end_ms, segment.language)
+    return Clip(
+        flac, segment.start_ms, segment.end_ms, segment.language, segment.task, segment.hotwords, segment.prompt
+    )
 
 
 async def _recognize(
-    missing: dict[str, Clip], blobs: BlobStore, recognizer: Recognizer
+    missing: dict[str, tuple[SegmentCut, Clip]], blobs: BlobStore, recognizer: Recognizer
 ) -> dict[str, tuple[Recognized, Clip]]:
-    """What the engine heard in each clip, by cache key, with the clip it heard; stored in the cache."""
+    """What was heard in each clip, with the clip, by the key it was missed under; cached under its maker's own key."""
     if not missing:
         return {}
     with telemetry.span("recognize", clips=len(missing), engine=recognizer.engine.name):
-        heard = await recognizer.recognize(list(missing.values()))
-    return {
-        key: (await cache.save(blobs, key, result, clip.start_ms), clip)
-        for (key, clip), result in zip(missing.items(), heard, strict=True)
-    }
+        heard = await recognizer.recognize([clip for _, clip in missing.values()])
+    saved = await _at_once(
+        partial(cache.save, blobs, cache.cache_key(segment, result), result, clip.start_ms)
+        for (segment, clip), result in zip(missing.values(), heard, strict=True)
+    )
+    return {key: (result, clip) for (key, (_, clip)), result in zip(missing.items(), saved, strict=True)}
+
+
+async def _at_once(jobs: Iterable[Callable[[], Awaitable[T]]]) -> list[T]:
+    """The results of jobs that wait for a store, in order; ``AT_ONCE`` at a time. The first error ends the others."""
+    turn = asyncio.Semaphore(AT_ONCE)
+
+    async def run(job: Callable[[], Awaitable[T]]) -> T:
+        async with turn:
+            return await job()
+
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(run(job)) for job in jobs]
+    except ExceptionGroup as errors:
+        raise errors.exceptions[0] from None
+    return [task.result() for task in tasks]
 
 
 def _placed(heard: Recognized, where: Clip, clip: Clip) -> Recognized:
@@ -97,6 +129,7 @@ def _event(segment: SegmentCut, heard: Recognized) -> SegmentTranscribed:
         engine=heard.engine,
         collection=segment.collection,
         recorded_at=segment.recorded_at,
+        translated_from=heard.translated_from,
     )
 
 
