@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from earshot.adapters import flac
@@ -10,7 +12,7 @@ from earshot.kernel.codec import Record
 from earshot.kernel.errors import BlobMismatch, BlobMissing, ForeignUri, LimitExceeded, NotAudio
 from earshot.kernel.events import SegmentCut, SegmentTranscribed
 from earshot.kernel.gate import Verdict
-from earshot.kernel.ports import StoredSegment
+from earshot.kernel.ports import StoredSegment, doubted
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Delivery, Stale
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS, LANES, RECORDINGS_PROGRESS
@@ -198,6 +200,73 @@ async def test_overtaken_work_is_followed_by_the_higher_revision_and_never_delet
     (out,) = await world.retracted(Verdict.OVERTAKEN, overtaken)
     assert out.event == last
     assert len(world.transcripts.rows) == 2
+
+
+class Chain(FakeRecognizer):
+    """Hears the first clip of a batch with the engine it announced, and the others with the next."""
+
+    async def recognize(self, clips):
+        first, *rest = clips
+        heard = await super().recognize([first])
+        self.engine = ENGINE.model_copy(update={"model": "two", "degraded": True, "reason": "one is gone."})
+        self.options = {"of": "two"}
+        return [*heard, *(await super().recognize(rest) if rest else [])]
+
+
+async def test_a_transcript_lies_under_the_key_of_the_engine_that_made_it(world):
+    """Also where the engine changed in the middle of a batch: nobody finds it under the name of another."""
+    world.recognizer = Chain()
+    batch = [world.segment(0), world.segment(1, tone(hertz=500))]
+    first, second = await world.events(*batch)
+    assert [event.engine.model for event in (first, second)] == ["one", "two"]
+    assert {row.cache_key for row in world.transcripts.rows.values()} == set(world.cached())
+    world.recognizer = FakeRecognizer()  # one is back
+    assert await world.events(batch[0]) == [first]
+    assert world.recognizer.calls == []
+    (again,) = await world.events(batch[1])
+    assert (again.engine.model, len(world.recognizer.calls)) == ("one", 1)
+
+
+async def test_a_cached_transcript_stands_as_its_engine_stands_now(world):
+    """Made as a fallback, it is none when its engine is the first choice; and the other way round."""
+    fallback = ENGINE.model_copy(update={"degraded": True, "reason": "The better one is gone."})
+    world.recognizer.engine = fallback
+    (event,) = await world.events(world.segment())
+    assert event.engine == fallback
+    world.recognizer.engine = ENGINE
+    (event,) = await world.events(world.segment())
+    assert event.engine == ENGINE
+    world.recognizer.engine = fallback
+    (event,) = await world.events(world.segment())
+    assert event.engine == fallback
+    assert len(world.recognizer.calls) == 1
+
+
+async def test_what_an_engine_holds_against_a_result_is_cached_with_it(world):
+    class Doubting(FakeRecognizer):
+        def _recognize(self, clip):
+            heard = super()._recognize(clip)
+            return replace(heard, engine=doubted(self.engine, "Taken for Dutch."), note="Taken for Dutch.")
+
+    world.recognizer = Doubting()
+    first = await world.events(world.segment())
+    assert await world.events(world.segment()) == first
+    assert (first[0].engine.degraded, first[0].engine.reason) == (True, "Taken for Dutch.")
+
+
+async def test_erased_work_is_forgotten_whichever_engine_made_it(world):
+    delivery = world.segment()
+    for model in ("one", "two"):
+        world.recognizer.engine = ENGINE.model_copy(update={"model": model})
+        await world.events(delivery)
+    assert len(world.cached()) == 2
+    await world.retracted(Verdict.ERASED, delivery)
+    assert not world.cached()
+
+
+def test_an_engine_with_a_strange_name_has_a_key_like_any_other(world):
+    world.recognizer.engine = ENGINE.model_copy(update={"name": "../nvidia/parakeet v2"})
+    assert cache.cache_key(world.segment().event, world.recognizer).count("/") == 4
 
 
 def test_the_stage_hears_all_lanes_one_segment_at_a_time_on_a_cpu(tmp_path, monkeypatch):
