@@ -17,9 +17,11 @@ from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.settings import Settings
 
-STAGES = ("segmenter", "transcriber", "embedder", "indexer", "tracker", "eraser")
+STAGES = ("segmenter", "transcriber", "diarizer", "embedder", "indexer", "tracker", "eraser")
 """Stream processors, in the order of the flow: folder, consumer group, service name and Deployment are this word."""
 PROCESSES = ("web", "relay", *STAGES)
+REINDEXER = "reindexer"
+"""Runs only while an index is being built: the embedder's work for the next index, as a group of its own."""
 
 
 def run(name: str, settings: Settings, *, host: str = "127.0.0.1", port: int = 8080) -> int:
@@ -54,11 +56,32 @@ def _runner(name: str, host: str, port: int) -> Callable[[Settings], int]:
         return lambda settings: int(web.run(settings, host, port) or 0)
     if name == "relay":
         return _run_relay
+    if name == REINDEXER:
+        return _run_reindexer
     if name in STAGES:
         factory = import_module(f"earshot.{name}.app").create_stage
         worker = import_module("earshot.streams.worker")
         return lambda settings: int(worker.run(factory, settings) or 0)
     raise Misconfigured(f"There is no process {name!r}.", next_step=f"Choose one of: {', '.join(PROCESSES)}.")
+
+
+def _run_reindexer(settings: Settings) -> int:
+    """Ends at once, and well, when no index is being built: a job that has nothing to do is done."""
+    if not asyncio.run(reindexing(settings)):
+        return 0
+    factory = import_module("earshot.embedder.app").create_reindexer
+    return int(import_module("earshot.streams.worker").run(factory, settings) or 0)
+
+
+async def reindexing(settings: Settings) -> bool:
+    """Whether a reindexer has something to do. Raises ``Unavailable``."""
+    from earshot.embedder.app import to_build
+
+    kit = Kit(settings)
+    try:
+        return to_build(await kit.catalog.indexes()) is not None
+    finally:
+        await kit.catalog.close()
 
 
 def _run_relay(settings: Settings) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,12 +38,13 @@ def choose(settings: EncoderSettings | None = None) -> Encoder:
     return _load(settings or load(EncoderSettings))
 
 
-@cache
+@lru_cache(maxsize=2)  # the one that serves, and the next
 def _load(settings: EncoderSettings) -> Encoder:
-    if settings.model == "wordllama":
+    family, _, dimensions = settings.model.partition(":")
+    if family == "wordllama":
         from earshot.adapters.wordllama import WordLlamaEncoder
 
-        return WordLlamaEncoder()
+        return WordLlamaEncoder(int(dimensions) if dimensions.isdecimal() else 0) if dimensions else WordLlamaEncoder()
     folder = None if settings.model == "bge-m3" else Path(settings.model).expanduser()
     if folder is not None and not folder.is_dir():
         raise Misconfigured(

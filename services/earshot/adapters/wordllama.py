@@ -13,22 +13,32 @@ from earshot.kernel.errors import Misconfigured
 if TYPE_CHECKING:
     import numpy as np
 
+DIMENSIONS = (64, 128, 256)
+"""Lengths of its vectors: the package's weights have 256, and the model was trained for the beginnings too."""
 MAX_CHARACTERS = 8000
 """What is embedded of one text; the mean over more tokens than this no longer tells texts apart."""
 
 
 class WordLlamaEncoder:
-    """Token vectors taken from a language model, averaged: 256 dimensions, deterministic.
+    """Token vectors taken from a language model, averaged: deterministic.
+
+    Args:
+        dimensions: 256, or the first 128 or 64 of them, which the model was trained to make do with.
 
     Raises:
-        Misconfigured: the package is not installed, or not whole.
+        Misconfigured: the package is not installed, or not whole, or has no vectors of this length.
     """
 
     model = "wordllama-l2"
-    dimensions = 256
 
-    def __init__(self) -> None:
-        self._inference = _load()
+    def __init__(self, dimensions: int = 256) -> None:
+        if dimensions not in DIMENSIONS:
+            raise Misconfigured(
+                f"WordLlama has no vectors of {dimensions} dimensions.",
+                next_step=f"Choose one of: {', '.join(map(str, DIMENSIONS))}.",
+            )
+        self.dimensions = dimensions
+        self._inference = _load(dimensions)
 
     async def encode_passages(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of unit length a text, whatever else is in the batch."""
@@ -55,14 +65,14 @@ def _unit(vector: np.ndarray) -> list[float]:
     return [float(number) for number in unit]
 
 
-def _load() -> Any:
+def _load(dimensions: int) -> Any:
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:
         import wordllama
 
         folder = Path(wordllama.__file__).parent
-        return wordllama.WordLlama.load(cache_dir=folder, disable_download=True)
+        return wordllama.WordLlama.load(cache_dir=folder, trunc_dim=dimensions, disable_download=True)
     except (ImportError, FileNotFoundError) as error:
         raise Misconfigured(
             f"The embedding model WordLlama cannot be loaded: {error}",

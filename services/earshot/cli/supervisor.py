@@ -17,14 +17,16 @@ from types import FrameType
 
 import httpx
 
-from earshot.kernel.errors import Misconfigured, Unavailable
-from earshot.processes import PROCESSES
+from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
+from earshot.processes import PROCESSES, REINDEXER
 
 MISCONFIGURED = 78
 """EX_CONFIG of sysexits.h: restarting would not help."""
 BACKOFF_S = (0.5, 1, 2, 5, 10)
 STEADY_S = 60.0
 """A process that ran this long starts its backoff afresh."""
+LOOK_S = 2.0
+"""Between two looks at whether a process is wanted that does not always run."""
 
 
 @dataclass
@@ -47,15 +49,18 @@ class Supervisor:
         host: address of the web process.
         port: port of the web process.
         say: prints a line for a person.
+        reindexing: whether an index is being built, which needs one process more.
     """
 
     data: Path
     host: str
     port: int
     say: Callable[[str], None]
+    reindexing: Callable[[], bool] = bool
     stop_within_s: float = 20.0
     _children: dict[str, Child] = field(default_factory=dict)
     _stopping: bool = False
+    _looked: float = 0.0
 
     @property
     def url(self) -> str:
@@ -115,13 +120,32 @@ class Supervisor:
 
     def tend(self) -> None:
         """Restart what has died. Raises ``Misconfigured`` when a process says that restarting would not help."""
+        self._look_at_reindexing()
         for child in self._children.values():
             code = child.process.poll()
-            if code is None:
+            if code is None or _is_done(child):
                 continue
-            if code == MISCONFIGURED:
+            if code == MISCONFIGURED and child.name != REINDEXER:  # the others go on without it
                 raise Misconfigured(f"The {child.name} cannot run: {self.last_words(child.name)}")
             self._restart(child, code)
+
+    def _look_at_reindexing(self) -> None:
+        """Start the reindexer when an index is being built."""
+        now = time.monotonic()
+        if now - self._looked < LOOK_S:
+            return
+        self._looked, child = now, self._children.get(REINDEXER)
+        if child is not None and child.process.poll() is None:
+            return
+        try:
+            wanted = self.reindexing()
+        except EarshotError as error:
+            self.say(f"The catalog does not say whether an index is being built: {error}")
+            return
+        if wanted and (child is None or _is_done(child)):
+            self._children[REINDEXER] = Child(REINDEXER, self._spawn(REINDEXER), now)
+        elif not wanted and child is not None:
+            del self._children[REINDEXER]
 
     def _restart(self, child: Child, code: int) -> None:
         now = time.monotonic()
@@ -181,6 +205,11 @@ class Supervisor:
                 child.process.kill()
                 child.process.wait()
         self._children.clear()
+
+
+def _is_done(child: Child) -> bool:
+    """Whether a process has ended because its work has."""
+    return child.name == REINDEXER and child.process.poll() == 0
 
 
 def _how(code: int) -> str:

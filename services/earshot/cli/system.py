@@ -68,7 +68,10 @@ def up(
         _detach(data, host, port, json)
         return
     asyncio.run(processes.prepare(load(Settings)))
-    supervisor = Supervisor(data, host, port, lambda line: err.print(escape(line)))
+    settings = load(Settings)
+    supervisor = Supervisor(
+        data, host, port, lambda line: err.print(escape(line)), lambda: asyncio.run(processes.reindexing(settings))
+    )
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     started = time.monotonic()
     with supervisor.running():

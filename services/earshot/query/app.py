@@ -15,14 +15,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from earshot import __version__
 from earshot.adapters import problems, web
 from earshot.adapters.encoders import choose
+from earshot.adapters.named_encoders import encoder_of
 from earshot.adapters.problems import documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import UnknownRecording
 from earshot.kernel.ports import Encoder, Job, Recording
+from earshot.kernel.ports.indexes import Index
 from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
 from earshot.query import cues, media
+from earshot.query.alias import Alias
 from earshot.query.health import About, Readiness, degraded_of, engines_of, readiness
 from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
@@ -141,26 +144,11 @@ async def job_trace(job: FoundJob, tenant: Tenant, kit: KitOf) -> TraceView:
 # --- the question -----------------------------------------------------------------------------------------------
 
 
-class LazyEncoder:
-    """The embedding model, loaded by the first question, once."""
-
-    def __init__(self, encoder: Encoder | None = None) -> None:
-        self._encoder = encoder
-        self._loading = asyncio.Lock()
-
-    async def get(self) -> Encoder:
-        """The model. Raises ``Misconfigured`` or ``Unavailable`` when it cannot be loaded."""
-        async with self._loading:
-            if self._encoder is None:
-                self._encoder = await asyncio.to_thread(choose)
-            return self._encoder
-
-
 @api.post("/query", tags=["query"], responses=documented(422))
 async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf) -> SearchAnswer:
     """Find what was said, by words and by meaning; each hit points at its second."""
-    lazy: LazyEncoder = request.app.state.encoder
-    return await search(asked, tenant, await lazy.get(), kit.vectors, kit.catalog)
+    encoder = await request.app.state.alias.encoder()
+    return await search(asked, tenant, encoder, kit.vectors, kit.catalog)
 
 
 # --- recordings -------------------------------------------------------------------------------------------------
@@ -285,9 +273,14 @@ async def metrics(request: Request, _tenant: Tenant) -> Response:
 # --- the app ----------------------------------------------------------------------------------------------------
 
 
+def _found(index: Index | None) -> Encoder:
+    return choose() if index is None else encoder_of(index)
+
+
 def prepare(app: FastAPI, encoder: Encoder | None = None) -> None:
-    """Give an app what the query routes need; without ``encoder``, the one that the settings name."""
-    app.state.encoder = LazyEncoder(encoder)
+    """Give an app what the query routes need; without ``encoder``, the one of the index that serves."""
+    kit: Kit = app.state.kit
+    app.state.alias = Alias(kit.catalog, _found if encoder is None else lambda _index: encoder)
     app.state.query = settings = load(QuerySettings)
     app.state.streams = Streams(settings)
 

@@ -1,0 +1,54 @@
+"""Encoders by the names under which the catalog keeps them: an index is of one model for as long as it lives."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from earshot.adapters.encoders import EncoderSettings, choose
+from earshot.kernel import ids
+from earshot.kernel.errors import Misconfigured
+from earshot.kernel.ports import Encoder
+from earshot.kernel.ports.indexes import Index, NewIndex
+from earshot.kernel.settings import load
+
+
+def wished() -> str:
+    """The name of the encoder that the settings ask for."""
+    return _place(load(EncoderSettings).model)
+
+
+def named(name: str) -> Encoder:
+    """The encoder of a name, loaded; call it in a thread.
+
+    Raises:
+        Misconfigured: there is no such model, or it cannot be loaded.
+        Unavailable: it would have to be downloaded, and the hub does not answer.
+    """
+    return choose(load(EncoderSettings).model_copy(update={"model": _place(name)}))
+
+
+def index_for(name: str, encoder: Encoder) -> NewIndex:
+    """The index that an encoder's vectors belong to."""
+    return NewIndex(ids.index_name(encoder.model, encoder.dimensions), _place(name), encoder.model, encoder.dimensions)
+
+
+def encoder_of(index: Index) -> Encoder:
+    """The encoder of an index, loaded; call it in a thread.
+
+    Raises:
+        Misconfigured: what is found under its name today makes vectors of another index.
+        Unavailable: it would have to be downloaded, and the hub does not answer.
+    """
+    encoder = named(index.encoder)
+    if (found := ids.index_name(encoder.model, encoder.dimensions)) != index.name:
+        raise Misconfigured(
+            f"The index {index.name} was made with {index.encoder}, which would now fill {found}.",
+            next_step=f"Bring the old model back, or build another index: earshot reindex --embedder {index.encoder}",
+        )
+    return encoder
+
+
+def _place(name: str) -> str:
+    """A folder by its whole path, so that every process finds the same."""
+    folder = Path(name).expanduser()
+    return str(folder.resolve()) if folder.is_dir() else name
