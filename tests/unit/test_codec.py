@@ -76,7 +76,7 @@ def values(schema: Any) -> st.SearchStrategy[Any]:
             "null": st.none(),
             "string": st.text(max_size=20),
             "long": st.integers(1, LONG_MAX),
-            "double": st.floats(allow_nan=False),
+            "double": st.floats(allow_nan=False, allow_infinity=False),
             "float": st.floats(allow_nan=False, width=32),
             "boolean": st.booleans(),
         }[schema]

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from earshot.adapters import sniff
+from earshot.adapters.audio_quality import SpeechMeter
 from earshot.adapters.cutter import RATE, Cut, Cutter, Samples
 from earshot.adapters.pcm import EXACT, NO_CONTAINER, FfmpegSource, PyavSource, Refused, Source
 from earshot.kernel.errors import LimitExceeded, NotAudio
@@ -42,12 +43,13 @@ class DecodeChild:
         from earshot.adapters.vad import SileroVad
 
         source, blocks = self._open(Path(path))
-        vad, cutter = SileroVad(), Cutter()
+        vad, cutter, meter = SileroVad(), Cutter(), SpeechMeter()
         count, index, told = 0, 0, time.monotonic()
         heard = itertools.chain((pair for block in blocks for pair in vad.push(block)), vad.end())
         for samples, probabilities in heard:
             count += len(samples)
             self._check(count)
+            meter.push(samples, probabilities)
             for cut in cutter.push(samples, probabilities):
                 yield _segment(index, cut, count)
                 index += 1
@@ -57,7 +59,8 @@ class DecodeChild:
         for cut in cutter.end():
             yield _segment(index, cut, count)
             index += 1
-        yield {"duration_ms": count * 1000 // RATE, "segments": index, "damage": source.damage}
+        quality = source.meter.measures() | meter.measures()
+        yield {"duration_ms": count * 1000 // RATE, "segments": index, "damage": source.damage, "quality": quality}
 
     def _open(self, path: Path) -> tuple[Source, Iterator[Samples]]:
         """The file and its samples, of which the first are decoded already. Raises ``NotAudio``, ``LimitExceeded``."""

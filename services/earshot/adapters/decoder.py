@@ -11,6 +11,7 @@ from pathlib import Path
 
 from earshot.adapters.isolated import CPU_LIMIT, DEADLINE, MEMORY_LIMIT, Isolated, Limits
 from earshot.kernel.errors import BlobMissing, LimitExceeded, UnitCrashed
+from earshot.kernel.events import Quality
 from earshot.kernel.ports import CutEnd, CutSegment, Probe
 
 TARGET = "earshot.adapters.decode_child:DecodeChild"
@@ -82,7 +83,7 @@ class IsolatedDecoder:
                 if "flac" in item:
                     yield CutSegment(**item)
                 elif "segments" in item:
-                    yield CutEnd(**item)
+                    yield CutEnd(**(item | {"quality": Quality(**item["quality"])}))
 
     @asynccontextmanager
     async def _child(self, path: Path, *reasons: str) -> AsyncIterator[Isolated]:

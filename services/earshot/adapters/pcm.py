@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from earshot.adapters.audio_quality import AudioMeter
 from earshot.adapters.cutter import RATE, Samples
 
 # Containers that hold their own sound; names as FFmpeg's demuxers call themselves.
@@ -40,12 +41,14 @@ class Source(Protocol):
         codec: of the audio stream.
         duration_ms: as the container says; ``None`` where it does not.
         damage: after the last sample: what was wrong with the file, empty when nothing was.
+        meter: hears every frame as it was decoded.
     """
 
     container: str
     codec: str
     duration_ms: int | None
     damage: str
+    meter: AudioMeter
 
     def samples(self) -> Iterator[Samples]:
         """Blocks of samples, none of them large, none of them empty."""
@@ -75,12 +78,14 @@ class PyavSource:
         self._cut_off = _cut_off(path)
         self._bad_packets = 0
         self._resampler = _Resampler()
+        self.meter = AudioMeter()
 
     def samples(self) -> Iterator[Samples]:
         """Blocks of samples. What does not decode is left out and told in ``damage``."""
         clock = _Clock((self._file.start_time or 0) / 1_000_000)
         count = 0
         for frame in self._frames():
+            self.meter.frame(frame)
             for block in (*_silence(clock.gap(frame.time, count)), *self._resampler.push(frame)):
                 count += len(block)
                 yield block
@@ -124,6 +129,7 @@ class FfmpegSource:
         self.container = self.codec = "ffmpeg"
         self.duration_ms: int | None = None
         self.damage = ""
+        self.meter = AudioMeter()
         command = [binary, "-nostdin", "-hide_banner", "-v", "error"]
         for name, value in OPTIONS.items():
             command += [f"-{name}", value]
@@ -141,7 +147,9 @@ class FfmpegSource:
         assert process.stdout is not None
         try:
             while data := process.stdout.read(64 * 1024):
-                yield np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.int16)
+                block = np.frombuffer(data[: len(data) // 2 * 2], dtype="<i2").astype(np.int16)
+                self.meter.resampled(block)
+                yield block
             if process.wait() != 0:
                 self.damage = "parts of it do not decode"
         finally:

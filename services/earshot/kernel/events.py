@@ -157,6 +157,23 @@ class SegmentEmbedded(Event):
     recorded_at: datetime | None = Field(None, description="As uploaded.")
 
 
+class Quality(BaseModel):
+    """How a recording sounds, measured while it was cut. Null: there was nothing to measure it by."""
+
+    model_config = ConfigDict(frozen=True, allow_inf_nan=False)
+
+    loudness_lufs: float | None = Field(None, description="Integrated loudness (ITU-R BS.1770-4, EBU R 128), in LUFS.")
+    peak_dbfs: float | None = Field(None, description="Highest sample of any channel; null: digital silence.")
+    clipped_ratio: float = Field(0.0, description="Share of moments at which a channel is clipped, 0 to 1.")
+    snr_db: float | None = Field(None, description="Speech over the noise between it, estimated, in dB.")
+    speech_ratio: float = Field(0.0, description="Share of the time in which there is speech, 0 to 1.")
+    bandwidth_hz: int | None = Field(None, description="Highest frequency with sound, at the file's own sample rate.")
+    sample_rate_hz: int | None = Field(None, description="The file's own.")
+    channels: int | None = Field(None, description="The file's own.")
+    mos: float | None = Field(None, description="Mean opinion score, 1 to 5, predicted; null without a predictor.")
+    mos_model: str = Field("", description="What predicted it.")
+
+
 class StageProgressed(Event):
     """A stage did, or could not do, its part of a recording or of one segment."""
 
@@ -168,6 +185,7 @@ class StageProgressed(Event):
     end_ms: int | None = Field(None, description="End of the stretch this is about; of the last segment: the duration.")
     code: str = Field("", description="Stable code of the error, when failed.")
     detail: str = Field("", description="The error as a sentence for a person, when failed.")
+    quality: Quality | None = Field(None, description="Said with segments_total; null: not measured.")
 
 
 class RecordingCompleted(Event):

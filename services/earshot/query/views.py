@@ -12,10 +12,20 @@ from typing import Any
 from pydantic import BaseModel, Field
 
 from earshot.adapters.problems import Refused
-from earshot.kernel.ledger import JobState
+from earshot.kernel.events import Quality
+from earshot.kernel.ledger import SPEAKER_STAGE, JobState
 from earshot.kernel.ports import Job, Recording, SpanRow
 
 PREFIX = "/api/v1"
+QUALITY = Quality(
+    loudness_lufs=-24.63,
+    peak_dbfs=-7.49,
+    snr_db=18.8,
+    speech_ratio=0.8778,
+    bandwidth_hz=7500,
+    sample_rate_hz=16_000,
+    channels=1,
+).model_dump()
 
 
 class StageView(BaseModel):
@@ -56,6 +66,10 @@ class RecordingView(BaseModel):
     recorded_at: datetime | None
     created_at: datetime
     metadata: dict[str, str]
+    quality: Quality | None = Field(
+        description="How it sounds, measured while it was cut; null before, and for transcripts without audio.",
+        examples=[QUALITY],
+    )
     job: JobView | None
     links: dict[str, str]
 
@@ -146,6 +160,7 @@ def recording_view(recording: Recording, job: Job | None) -> RecordingView:
         metadata=dict(recording.metadata),
         job=job_view(job) if job else None,
         links=links,
+        quality=recording.quality,
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 
 from earshot.adapters.decoder import DecoderLimits, IsolatedDecoder
+from earshot.adapters.dnsmos import Dnsmos
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import BlobMissing
 from earshot.kernel.events import AudioUploaded
@@ -25,12 +26,13 @@ def create_stage(kit: Kit) -> Stage:
     settings = load(SegmenterSettings)
     limits = DecoderLimits(settings.max_bytes, settings.max_hours * 3600, settings.memory_mb * 2**20)
     decoder = IsolatedDecoder(limits, ffmpeg=settings.ffmpeg)
+    mos = Dnsmos(settings.mos_model) if settings.mos_model else None
     # The embedded log lets in one segmenter, so a lease that is there is that of one that died: no need to wait for it.
     owner = "embedded" if kit.settings.embedded else this_process()
     terms = Terms(settings.max_bytes, owner, settings.lease_s)
 
     def work(batch: Sequence[Delivery[AudioUploaded]]) -> AsyncIterator[Output]:
-        return segment(batch, kit.blobs, decoder, kit.catalog, terms, kit.catalog)
+        return segment(batch, kit.blobs, decoder, kit.catalog, terms, kit.catalog, mos)
 
     def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
         return discard(stale, kit.blobs)

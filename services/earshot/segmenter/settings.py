@@ -19,3 +19,6 @@ class SegmenterSettings(BaseSettings):
     deadline_s: float = Field(6 * 3600.0, gt=0, description="A recording that takes longer is stuck.")
     lease_s: float = Field(30.0, ge=1, description="The lease of a worker that died is free after so long.")
     ffmpeg: str | None = Field(None, description="Binary for what PyAV refuses; unset: the one on PATH; empty: none.")
+    mos_model: Path | None = Field(
+        None, description="File sig_bak_ovr.onnx of DNSMOS P.835: a mean opinion score is predicted; unset: none."
+    )

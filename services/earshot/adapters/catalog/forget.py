@@ -20,6 +20,7 @@ _BLANK = {
     "duration_ms": None,
     "recorded_at": None,
     "metadata": "{}",
+    "quality": None,
 }
 
 

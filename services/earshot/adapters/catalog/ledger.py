@@ -106,7 +106,8 @@ def _note_totals(connection: sa.Connection, events: Iterable[StageProgressed]) -
             recording = t.recordings.c
             latest = sa.and_(recording.tenant == event.tenant, recording.id == event.recording_id)
             update = sa.update(t.recordings).where(latest, recording.revision == event.revision)
-            connection.execute(update.values(duration_ms=event.end_ms or 0))
+            quality = event.quality.model_dump() if event.quality else None
+            connection.execute(update.values(duration_ms=event.end_ms or 0, quality=quality))
     return changed
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
 from datetime import datetime
 from typing import Any, Literal
 
@@ -20,7 +21,7 @@ from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.errors import BlobMismatch, BlobMissing, Permanent, UnknownRecording
 from earshot.kernel.events import AudioUploaded, RecordingErased
-from earshot.kernel.ports import Accepted, Job, NewRecording, Recording
+from earshot.kernel.ports import Accepted, Job, NewRecording, QualityBounds, Recording
 from earshot.kernel.topics import RECORDINGS_ERASED
 
 ENDED_BADLY = ("failed", "cancelled")
@@ -95,13 +96,21 @@ class RecordingsPart(Part):
         return None if row is None or row.state == "erased" else recording_of(row)
 
     async def recordings(
-        self, tenant: str, *, collection: str | None = None, before: tuple[datetime, str] | None = None, limit: int = 50
+        self,
+        tenant: str,
+        *,
+        collection: str | None = None,
+        quality: QualityBounds | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
     ) -> list[Recording]:
         """Newest first; ``before`` is the (created_at, id) of the last one seen."""
         c = t.recordings.c
         query = sa.select(t.recordings).where(c.tenant == tenant, c.state != "erased")
         if collection is not None:
             query = query.where(c.collection == collection)
+        if quality is not None:
+            query = query.where(*_within(quality))
         if before is not None:
             at, last = before
             query = query.where(sa.or_(c.created_at < at, sa.and_(c.created_at == at, c.id < last)))
@@ -169,6 +178,15 @@ class RecordingsPart(Part):
     ) -> None:
         event = RecordingErased(tenant=tenant, recording_id=recording_id, revision=revision, reason=reason)
         enqueue(connection, self._codec, RECORDINGS_ERASED, [event], trace)
+
+
+def _within(bounds: QualityBounds) -> Iterator[sa.ColumnElement[bool]]:
+    """What was not measured compares to nothing, so it is outside."""
+    for bound in fields(bounds):
+        side, measure = bound.name.split("_", 1)
+        if (value := getattr(bounds, bound.name)) is not None:
+            found = t.recordings.c.quality[measure].as_float()
+            yield found >= value if side == "min" else found <= value
 
 
 def _know(connection: sa.Connection, tenant: str, collection: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
-from earshot.kernel.events import AudioUploaded
+from earshot.kernel.events import AudioUploaded, Quality
 from earshot.kernel.ledger import WHOLE
 from earshot.kernel.ports import Job, Recording, StageCount
 
@@ -37,6 +37,7 @@ def recording_of(row: sa.Row[Any]) -> Recording:
         recorded_at=row.recorded_at,
         created_at=row.created_at,
         metadata=json.loads(row.metadata),
+        quality=Quality(**row.quality) if row.quality else None,
     )
 
 

@@ -75,6 +75,7 @@ recordings = sa.Table(
     sa.Column("duration_ms", sa.BigInteger),
     sa.Column("recorded_at", Moment),
     sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("quality", sa.JSON(none_as_null=True)),
     sa.Column("created_at", Moment, nullable=False),
     sa.Index("recordings_by_id", "id", unique=True),
     sa.Index("recordings_newest", "tenant", "created_at", "id"),

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
-from earshot.kernel.events import AudioUploaded, SegmentTranscribed
+from earshot.kernel.events import AudioUploaded, Quality, SegmentTranscribed
 from earshot.kernel.ledger import JobState
 
 RecordingState = Literal["live", "cancelled", "erased"]
@@ -33,6 +33,20 @@ class Recording:
     recorded_at: datetime | None
     created_at: datetime
     metadata: Mapping[str, str]
+    quality: Quality | None = None
+
+
+@dataclass(frozen=True)
+class QualityBounds:
+    """Within what the quality of a recording must lie; ``None`` does not restrict. What was not measured is outside."""
+
+    min_loudness_lufs: float | None = None
+    max_loudness_lufs: float | None = None
+    max_clipped_ratio: float | None = None
+    min_snr_db: float | None = None
+    min_speech_ratio: float | None = None
+    min_bandwidth_hz: float | None = None
+    min_mos: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,7 +124,13 @@ class Recordings(Protocol):
         """One recording, erased ones excluded."""
 
     async def recordings(
-        self, tenant: str, *, collection: str | None = None, before: tuple[datetime, str] | None = None, limit: int = 50
+        self,
+        tenant: str,
+        *,
+        collection: str | None = None,
+        quality: QualityBounds | None = None,
+        before: tuple[datetime, str] | None = None,
+        limit: int = 50,
     ) -> list[Recording]:
         """Newest first; ``before`` is the (created_at, id) of the last one seen."""
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
-from earshot.kernel.events import Engine, Task, Word
+from earshot.kernel.events import Engine, Quality, Task, Word
 
 
 @dataclass(frozen=True)
@@ -50,12 +50,14 @@ class CutSegment:
 class CutEnd:
     """The end of a recording: its duration, and how many segments had speech.
 
-    ``damage`` says what of the file did not decode, as a clause for a person; empty when everything did.
+    ``damage`` says what of the file did not decode, as a clause for a person; empty when everything did. ``quality`` is
+    what the decoder measured on the way.
     """
 
     duration_ms: int
     segments: int
     damage: str = ""
+    quality: Quality | None = None
 
 
 class Decoder(Protocol):
@@ -71,6 +73,19 @@ class Decoder(Protocol):
             NotAudio: nothing decodes.
             LimitExceeded: longer than allowed, or the decoder ran out of its limits.
         """
+
+
+class MosPredictor(Protocol):
+    """Predicts the mean opinion score that people would give a clip."""
+
+    model: str
+    """Name of the model."""
+
+    device: str
+    """cpu, cuda or mps."""
+
+    async def score(self, flac: bytes) -> float | None:
+        """The score of a segment's FLAC, 1 to 5; ``None`` when the model failed, which it logs."""
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ def upgrade() -> None:
     for name in ("hotwords", "prompt", "task"):
         op.add_column("collections", sa.Column(name, sa.Text(), nullable=True))
     op.add_column("recordings", sa.Column("task", sa.Text(), nullable=True))
+    op.add_column("recordings", sa.Column("quality", sa.JSON(), nullable=True))
     _make_speakers()
     _make_indexes()
     _tell_engines()
@@ -30,6 +31,7 @@ def downgrade() -> None:
     op.drop_table("indexes")
     op.drop_table("speaker_names")
     op.drop_table("speaker_turns")
+    op.drop_column("recordings", "quality")
     op.drop_column("recordings", "task")
     for name in ("task", "prompt", "hotwords"):
         op.drop_column("collections", name)
