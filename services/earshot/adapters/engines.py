@@ -21,6 +21,7 @@ from earshot.kernel.errors import Misconfigured, Unavailable
 INSTALL = "pip install 'earshot[asr]'"
 ON_CPU = ("base@cpu", "pocketsphinx")
 ON_CUDA = ("large-v3@cuda", "turbo@cuda", "medium@cuda", *ON_CPU)
+CUDA_PACE = 0.1  # of the time that a CPU may take: a batch is large, and one that hangs must not stay for hours
 _DEVICE = re.compile(r"@(cpu|cuda)$")
 _CLASS = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _LAST_RESORT = "pocketsphinx is the last resort: a much weaker recogniser, for English."
@@ -52,8 +53,11 @@ class EngineSettings(ModelSettings):
     )
     compute_type: str = Field("auto", description="Of CTranslate2. auto: int8 on a CPU, float16 on a GPU.")
     cpu_threads: int = Field(0, ge=0, description="Of faster-whisper on a CPU. 0: CTranslate2 decides (at most 4).")
+    batch_size: int = Field(16, ge=1, le=256, description="Segments that faster-whisper decodes at once.")
     deadline_factor: float = Field(
-        5.0, gt=0, description="Seconds a call may take for one second of audio, beyond 15 s, until it is ended."
+        5.0,
+        gt=0,
+        description="Seconds a call may take for one second of audio, beyond 15 s, until it is ended; a tenth on CUDA.",
     )
     remote_url: str = Field(
         "",
@@ -148,7 +152,8 @@ def _make(settings: EngineSettings, spec: Spec, alone: bool, download: bool) -> 
 
         return RemoteSpeech(settings)
     plan = partial(_plan, settings, spec, alone=alone, download=download)
-    return EngineProcess(plan, deadline_factor=settings.deadline_factor)
+    pace = CUDA_PACE if spec.device == "cuda" else 1.0
+    return EngineProcess(plan, deadline_factor=pace * settings.deadline_factor)
 
 
 def _plan(settings: EngineSettings, spec: Spec, *, alone: bool, download: bool) -> Plan:
@@ -205,5 +210,6 @@ def _faster_whisper(settings: EngineSettings, spec: Spec, folder: Path) -> Plan:
             "device": spec.device,
             "compute_type": compute_type,
             "cpu_threads": settings.cpu_threads,
+            "batch_size": settings.batch_size,
         },
     )

@@ -1,28 +1,31 @@
-"""The engine: faster-whisper with a model that is on this disk. Makes no network call of its own."""
+"""The engine: Whisper on CTranslate2, with a model that is on this disk. Makes no network call of its own."""
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from earshot.adapters import flac
 from earshot.adapters.pocketsphinx import primary
+from earshot.adapters.whisper_batch import OPTIONS, TRANSLATED, BatchDecoder, Heard, Wanted
+from earshot.adapters.whisper_windows import Window, one_ahead, windows
+from earshot.adapters.whisper_words import words_of
 from earshot.kernel.errors import Misconfigured
-from earshot.kernel.events import Engine, Word
-from earshot.kernel.ports import Clip, Recognized
-from earshot.kernel.words import spread
+from earshot.kernel.events import Engine
+from earshot.kernel.ports import Clip, Recognized, doubted
 
 NAME = "faster-whisper"
-_FULL_SCALE = 32768.0
-_SETTINGS = {"beam_size": 5, "condition_on_previous_text": False, "vad_filter": False, "word_timestamps": True}
+NO_TRANSLATOR = ("turbo", "distil")
+"""In the names of models that were trained without translation, and transcribe when they are asked to translate."""
 
 
 class FasterWhisper:
-    """Lives in the engine's process.
+    """Lives in the engine's process. Clips of different recordings share the device's batches.
 
     Args:
         model: the model's name, as a person knows it.
@@ -30,12 +33,15 @@ class FasterWhisper:
         device: ``cpu`` or ``cuda``.
         compute_type: as CTranslate2 calls them: ``int8``, ``float16``, …
         cpu_threads: of one call; 0: CTranslate2 decides.
+        batch_size: windows of at most 30 s that the device decodes at once.
 
     Raises:
         Misconfigured: the model cannot be loaded on this device.
     """
 
-    def __init__(self, model: str, folder: str, device: str, compute_type: str, cpu_threads: int) -> None:
+    def __init__(
+        self, model: str, folder: str, device: str, compute_type: str, cpu_threads: int, batch_size: int = 16
+    ) -> None:
         # Read when huggingface_hub is imported, below: what is needed lies in the folder.
         os.environ.update(HF_HUB_OFFLINE="1", HF_HUB_DISABLE_TELEMETRY="1")
         from faster_whisper import WhisperModel
@@ -47,65 +53,77 @@ class FasterWhisper:
                 f"faster-whisper cannot load {folder} on {device} as {compute_type}: {error}",
                 next_step="Pull the model again, or change EARSHOT_TRANSCRIBER__DEVICE, __COMPUTE_TYPE or __ENGINE.",
             ) from None
+        self._decoder, self._batch_size = BatchDecoder(self._model), batch_size
         digest = _digest(Path(folder) / "model.bin")
         self.engine = Engine(name=NAME, model=model, digest=digest, device=device, degraded=False, reason="")
         versions = {name: version(name) for name in (NAME, "ctranslate2")}
-        self.options: dict[str, Any] = {**_SETTINGS, **versions, "compute_type": compute_type}
+        self.options: dict[str, Any] = {**OPTIONS, **versions, "compute_type": compute_type}
 
     def recognize(self, clips: Sequence[Clip]) -> list[Recognized]:
-        """One result a clip. Raises what :func:`earshot.adapters.flac.samples` raises."""
-        return [self._recognize(clip) for clip in clips]
+        """One result a clip, in order. What the next batch needs is made while the device decodes one.
 
-    def _recognize(self, clip: Clip) -> Recognized:
-        samples = flac.samples(clip.flac).astype("float32") / _FULL_SCALE
-        if not len(samples):
-            return Recognized("", [], clip.language, self.engine)
-        declared = primary(clip.language)
-        known = declared in self._model.supported_languages
-        segments, info = self._model.transcribe(samples, language=declared if known else None, **_SETTINGS)
-        heard = list(segments)  # the work happens here: it is a generator
-        text = " ".join(part for segment in heard if (part := segment.text.strip()))
-        engine = self.engine if known or not declared else self._unsure(declared, info.language)
-        return Recognized(text, words_of(heard, clip), clip.language if known else info.language, engine)
+        Raises:
+            NotAudio, BlobMismatch, LimitExceeded: of :func:`earshot.adapters.flac.samples`.
+            RuntimeError, MemoryError: of CTranslate2; also when the device runs out of memory.
+        """
+        heard = [list[Heard]() for _ in clips]
 
-    def _unsure(self, declared: str, heard: str) -> Engine:
-        """The engine as it stands behind speech declared as a language that the model does not know."""
-        reason = (
-            f"The language was declared {declared!r}, which {self.engine.model} does not know; taken for {heard!r}."
+        def prepared(batch: tuple[Wanted, list[int]]) -> tuple[Wanted, list[Window]]:
+            return batch[0], self._windows(batch[1], clips)
+
+        for wanted, ready in one_ahead(prepared, self._batches(clips)):
+            for start in range(0, len(ready), self._batch_size):
+                some = ready[start : start + self._batch_size]
+                for window, result in zip(some, self._decoder.decode(some, wanted), strict=True):
+                    heard[window.clip].append(result)
+        return [self._result(clip, results) for clip, results in zip(clips, heard, strict=True)]
+
+    def _batches(self, clips: Sequence[Clip]) -> Iterator[tuple[Wanted, list[int]]]:
+        """Numbers of clips that may share a batch: of one language, with the same task and words to expect."""
+        alike = defaultdict[Wanted, list[int]](list)
+        for number, clip in enumerate(clips):
+            alike[self._wanted(clip)].append(number)
+        for wanted, numbers in alike.items():
+            for start in range(0, len(numbers), self._batch_size):
+                yield wanted, numbers[start : start + self._batch_size]
+
+    def _wanted(self, clip: Clip) -> Wanted:
+        language = primary(clip.language)
+        return Wanted(language if self._knows(language) else "", clip.task, clip.hotwords, clip.prompt)
+
+    def _knows(self, language: str) -> bool:
+        return language in self._model.supported_languages
+
+    def _windows(self, numbers: Sequence[int], clips: Sequence[Clip]) -> list[Window]:
+        """Decoded, and as features."""
+        extractor = self._model.feature_extractor
+        return [window for number in numbers for window in windows(number, flac.samples(clips[number].flac), extractor)]
+
+    def _result(self, clip: Clip, heard: Sequence[Heard]) -> Recognized:
+        text = " ".join(window.text for window in heard if window.text)
+        declared, known = primary(clip.language), self._knows(primary(clip.language))
+        detected = next((window.language for window in heard if window.text or window is heard[-1]), "")
+        spoken = clip.language if known or not detected else detected
+        notes = [self._taken_for(declared, detected)] if declared and detected and not known else []
+        translated = clip.task == "translate" and bool(heard) and primary(spoken) != TRANSLATED
+        if translated and any(part in self.engine.model for part in NO_TRANSLATOR):
+            notes.append(
+                f"Translation was asked for, which {self.engine.model} was not trained for: this is a transcript. "
+                "Set EARSHOT_TRANSCRIBER__MODEL to large-v3 or medium."
+            )
+            translated = False
+        return Recognized(
+            text,
+            words_of(heard, clip),
+            TRANSLATED if translated else spoken,
+            doubted(self.engine, " ".join(notes)),
+            translated_from=spoken if translated else "",
         )
-        next_step = "Set EARSHOT_TRANSCRIBER__MODEL to a model that knows it, such as large-v3."
-        return self.engine.model_copy(update={"degraded": True, "reason": f"{reason} {next_step}"})
 
-
-def words_of(segments: Iterable[Any], clip: Clip) -> list[Word]:
-    """The words of faster-whisper's segments, in order and inside their clip (its own times may overrun the end).
-
-    It may fail to align the end of a text; the words of such a segment are spread over it, so that none is lost.
-    """
-    words, before = list[Word](), clip.start_ms
-    for segment in segments:
-        measured = list(segment.words or ())
-        if "".join(word.word for word in measured).strip() == segment.text.strip():
-            found = [_word(word, clip, before) for word in measured if word.word.strip()]
-        else:
-            start, end = _within(segment, clip, before)
-            found = spread(segment.text, start, end)
-        for word in found:
-            before = max(before, word.start_ms)
-            words.append(word.model_copy(update={"start_ms": before, "end_ms": max(word.end_ms, before)}))
-    return words
-
-
-def _word(word: Any, clip: Clip, earliest_ms: int) -> Word:
-    start, end = _within(word, clip, earliest_ms)
-    confidence = min(max(float(word.probability), 0.0), 1.0)
-    return Word(text=word.word.strip(), start_ms=start, end_ms=end, confidence=confidence, speaker=None)
-
-
-def _within(timed: Any, clip: Clip, earliest_ms: int) -> tuple[int, int]:
-    """Start and end, from seconds of the clip to milliseconds of the recording, not outside the clip."""
-    start = min(max(clip.start_ms + round(timed.start * 1000), earliest_ms), clip.end_ms)
-    return start, min(max(clip.start_ms + round(timed.end * 1000), start), clip.end_ms)
+    def _taken_for(self, declared: str, heard: str) -> str:
+        """What to say of speech declared as a language that the model does not know."""
+        what = f"The language was declared {declared!r}, which {self.engine.model} does not know; taken for {heard!r}."
+        return f"{what} Set EARSHOT_TRANSCRIBER__MODEL to a model that knows it, such as large-v3."
 
 
 def _digest(path: Path) -> str:

@@ -16,6 +16,9 @@ from earshot.transcriber.retract import retract
 from earshot.transcriber.settings import TranscriberSettings
 from earshot.transcriber.transcribe import transcribe
 
+REMOTE = 16
+"""Segments a batch to a remote engine, which is asked for several at once."""
+
 
 def create_stage(kit: Kit) -> Stage:
     """The three lanes of ``audio.segments`` to ``audio.transcripts``."""
@@ -44,14 +47,19 @@ def create_stage(kit: Kit) -> Stage:
 
 
 def _batch(settings: TranscriberSettings) -> BatchPolicy:
-    """As the settings say; by itself one segment at a time on a CPU, which gains nothing from more."""
-    most = settings.max_events or (1 if engines.device(settings) == "cpu" else 16)
+    """As the settings say; by itself one segment at a time on a CPU, which gains nothing from more.
+
+    Two batches of the device make one of the stage: what the second needs is made while the first is decoded.
+    """
+    fitting = {"cpu": 1, "cuda": 2 * settings.batch_size, "remote": REMOTE}
+    most = settings.max_events or fitting[engines.device(settings)]
     return BatchPolicy(most, settings.max_audio_s, settings.max_age_s if most > 1 else 0.0)
 
 
 def _deadline(settings: TranscriberSettings) -> float:
     """The engines' own deadlines come first: of one that hangs with the largest batch, and of the next."""
-    largest_s = settings.max_audio_s + flac.MAX_SECONDS
+    more_s = (_batch(settings).max_events - 1) * flac.MAX_SECONDS
+    largest_s = min(settings.max_audio_s, more_s) + flac.MAX_SECONDS
     work_s = engine_process.deadline(largest_s, settings.deadline_factor)
     return (engine_process.START_DEADLINE_S + work_s) * min(len(engines.chain(settings)), 2) + 30.0
 
