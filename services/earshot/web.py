@@ -35,6 +35,7 @@ _TAGS = [
     {"name": "jobs", "description": "Follow, cancel and retry the processing of a recording."},
     {"name": "recordings", "description": "List, read, play and erase recordings."},
     {"name": "collections", "description": "Say how the recordings of a collection are to be transcribed."},
+    {"name": "dead letters", "description": "What could not be processed: look, send again, drop."},
     {"name": "about", "description": "What this is."},
     {"name": "health", "description": "For those who operate it."},
 ]

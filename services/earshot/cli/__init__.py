@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from earshot.cli import events, reindex, remote, system
+from earshot.cli import dlq, events, reindex, remote, reprocess, system
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient
 
 app = typer.Typer(
@@ -18,7 +18,9 @@ app = typer.Typer(
 system.register(app)
 remote.register(app)
 events.register(app)
+dlq.register(app)
 reindex.register(app)
+reprocess.register(app)
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78
 """Of sysexits.h."""

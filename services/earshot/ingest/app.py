@@ -11,7 +11,7 @@ from earshot.adapters import problems, web
 from earshot.adapters.problems import Refused, documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
-from earshot.ingest import collections
+from earshot.ingest import collections, letters_api, reprocess
 from earshot.ingest.accept import accept
 from earshot.ingest.settings import IngestSettings
 from earshot.ingest.upload import offered
@@ -87,6 +87,8 @@ class AcceptedView(BaseModel):
 
 router = APIRouter(prefix=PREFIX, tags=["ingest"])
 router.include_router(collections.router)
+router.include_router(letters_api.router)
+router.include_router(reprocess.router)
 
 
 @router.post(

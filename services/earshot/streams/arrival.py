@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from earshot.kernel import ids
 from earshot.kernel.codec import Codec, Record
+from earshot.kernel.dead_letters import origin_of
 from earshot.kernel.errors import Permanent, Undecodable
 from earshot.kernel.events import AudioUploaded, Event
 from earshot.kernel.topics import Topic
@@ -84,7 +85,8 @@ def identified(event: Event, record: Record) -> Event:
 def _derived(tenant: str, record: Record) -> str:
     source, event_id = record.header("ce_source"), record.header("ce_id")
     if not source or not event_id:
-        return ids.bare_recording_id(tenant, record.topic, record.partition or 0, record.offset)
+        where = origin_of(record) or (record.topic, record.partition or 0, record.offset)
+        return ids.bare_recording_id(tenant, *where)
     try:
         return ids.foreign_recording_id(tenant, source, event_id)
     except ValueError as error:

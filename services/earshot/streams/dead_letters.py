@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 
+from earshot.kernel import dead_letters as letters
 from earshot.kernel.codec import Record
 from earshot.kernel.errors import EarshotError, Misconfigured, Permanent
 from earshot.kernel.topics import DEAD_LETTER_SUFFIX
@@ -62,12 +63,12 @@ class DeadLetters:
 def dead_letter(record: Record, stage: str, error: EarshotError, trace_id: str, failed_at: datetime) -> Record:
     """The dead letter of a record: same key, bytes and headers, with ``earshot-*`` headers after them."""
     why = {
-        "earshot-stage": stage,
-        "earshot-error-code": error.code,
-        "earshot-error": str(error)[:MAX_ERROR_CHARS],
-        "earshot-source": f"{record.topic}/{record.partition}/{record.offset}",
-        "earshot-trace-id": trace_id,
-        "earshot-failed-at": failed_at.isoformat(timespec="milliseconds"),
+        letters.STAGE: stage,
+        letters.CODE: error.code,
+        letters.ERROR: str(error)[:MAX_ERROR_CHARS],
+        letters.SOURCE: f"{record.topic}/{record.partition}/{record.offset}",
+        letters.TRACE_ID: trace_id,
+        letters.FAILED_AT: failed_at.isoformat(timespec="milliseconds"),
     }
     headers = record.headers + tuple((name, text.encode()) for name, text in why.items())
     return Record(record.topic + DEAD_LETTER_SUFFIX, record.key, record.value, headers)

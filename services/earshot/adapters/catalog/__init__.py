@@ -13,8 +13,10 @@ from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
 from earshot.adapters.catalog.indexes import IndexesPart
 from earshot.adapters.catalog.ledger import LedgerPart
+from earshot.adapters.catalog.letters import LettersPart
 from earshot.adapters.catalog.outbox import OutboxPart
 from earshot.adapters.catalog.recordings import RecordingsPart
+from earshot.adapters.catalog.reprocessing import ReprocessingPart
 from earshot.adapters.catalog.spans import SpansPart
 from earshot.adapters.catalog.speakers import SpeakersPart
 from earshot.adapters.catalog.standings import StandingsPart
@@ -38,6 +40,8 @@ class Catalog(
     UpkeepPart,
     ErasuresPart,
     IndexesPart,
+    ReprocessingPart,
+    LettersPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
 

@@ -125,6 +125,14 @@ idempotency_keys = sa.Table(
     sa.Index("idempotency_by_recording", "tenant", "recording_id"),
 )
 
+dead_letters = sa.Table(
+    "dead_letters",
+    metadata,
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("outcome", sa.Text, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+)
+
 outbox = sa.Table(
     "outbox",
     metadata,

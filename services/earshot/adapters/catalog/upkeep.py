@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, fields
-from datetime import datetime
+from datetime import datetime, timedelta
 
 import sqlalchemy as sa
 
@@ -14,6 +14,8 @@ from earshot.adapters.catalog.engine import insert
 from earshot.kernel.ports import CollectionSettings
 
 _SETTINGS = tuple(field.name for field in fields(CollectionSettings))
+LETTERS_LIVE = timedelta(days=31)
+"""A dead letter leaves the broker after 30 days; what was done with it is remembered a little longer."""
 PRUNE_AT_ONCE = 2000
 """Rows deleted in one transaction, so that no other writer waits for long."""
 
@@ -59,6 +61,7 @@ class UpkeepPart(Part):
             (t.spans, t.spans.c.end_ns < nanoseconds),
             (t.attempts, t.attempts.c.updated_at < before),
             (t.leases, t.leases.c.expires_at < before),
+            (t.dead_letters, t.dead_letters.c.at < before - LETTERS_LIVE),
         ):
             gone += await self._prune(table, old)
         return gone

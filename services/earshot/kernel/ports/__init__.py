@@ -40,6 +40,7 @@ from earshot.kernel.ports.vectors import (
     VectorStore,
 )
 from earshot.kernel.ports.work import (
+    AnsweredLetters,
     Attempts,
     Collections,
     CollectionSettings,
@@ -55,6 +56,7 @@ from earshot.kernel.ports.work import (
 
 __all__ = [
     "Accepted",
+    "AnsweredLetters",
     "Attempts",
     "BlobStore",
     "Clip",
@@ -72,13 +74,13 @@ __all__ = [
     "Job",
     "Leases",
     "Ledger",
+    "MosPredictor",
     "NewRecording",
     "PassageSet",
-    "MosPredictor",
     "Probe",
+    "QualityBounds",
     "Recognized",
     "Recognizer",
-    "QualityBounds",
     "Recording",
     "RecordingState",
     "Recordings",

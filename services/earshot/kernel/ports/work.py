@@ -7,11 +7,15 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
 
+from earshot.kernel.dead_letters import Outcome
 from earshot.kernel.events import StageProgressed, Task
 
 
 class Attempts(Protocol):
     """Durable counts of tries at costly units: written before the work, so a crash is remembered."""
+
+    async def begin_first(self, stage: str, units: Sequence[str]) -> set[str]:
+        """Count a first try at each unit that has none, and return those; the others were tried before."""
 
     async def begin(self, stage: str, unit: str) -> int:
         """Count one more try at a unit and return how many there have been."""
@@ -34,6 +38,16 @@ class Ledger(Protocol):
 
         Raises ``UnknownRecording`` when a recording was never heard of.
         """
+
+
+class AnsweredLetters(Protocol):
+    """What was done with dead letters. Raises ``Unavailable``."""
+
+    async def outcomes(self, letters: Sequence[str]) -> dict[str, Outcome]:
+        """What was done with each of these letters; open ones are left out."""
+
+    async def answer(self, letters: Sequence[str], outcome: Outcome) -> None:
+        """Remember what was done with them; the last word counts."""
 
 
 class Leases(Protocol):
