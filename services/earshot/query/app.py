@@ -20,7 +20,7 @@ from earshot.adapters.problems import documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import UnknownRecording
-from earshot.kernel.ports import Encoder, Job, Recording
+from earshot.kernel.ports import Encoder, Job, QualityBounds, Recording
 from earshot.kernel.ports.indexes import Index
 from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
@@ -29,6 +29,7 @@ from earshot.query.alias import Alias
 from earshot.query.health import About, Readiness, degraded_of, engines_of, readiness
 from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
+from earshot.query.quality import quality_bounds
 from earshot.query.search import SearchAnswer, SearchRequest, search
 from earshot.query.settings import QuerySettings
 from earshot.query.views import (
@@ -158,13 +159,14 @@ async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf
 async def list_recordings(
     tenant: Tenant,
     kit: KitOf,
+    quality: Annotated[QualityBounds, Depends(quality_bounds)],
     collection: Annotated[str | None, Query(max_length=64, pattern=r"^[\w .-]*$")] = None,
     cursor: Annotated[str | None, Query(max_length=400, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> RecordingList:
-    """Recordings, newest first."""
+    """Recordings, newest first; those that were not measured are outside every bound of quality."""
     before = read_cursor(cursor) if cursor else None
-    found = await kit.catalog.recordings(tenant, collection=collection, before=before, limit=limit + 1)
+    found = await kit.catalog.recordings(tenant, collection=collection, quality=quality, before=before, limit=limit + 1)
     shown = found[:limit]
     items = [recording_view(recording, await kit.catalog.job(tenant, recording.id)) for recording in shown]
     return RecordingList(items=items, next=cursor_of(shown[-1]) if len(found) > limit else None)

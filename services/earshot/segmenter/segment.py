@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from typing import cast
 
 from earshot.kernel.errors import BlobMismatch, LimitExceeded
-from earshot.kernel.events import AudioUploaded, Event, SegmentCut
+from earshot.kernel.events import AudioUploaded, Event, Quality, SegmentCut
 from earshot.kernel.leases import held
-from earshot.kernel.ports import BlobStore, Collections, CollectionSettings, CutEnd, CutSegment, Decoder, Leases
+from earshot.kernel.ports import (
+    BlobStore,
+    Collections,
+    CollectionSettings,
+    CutEnd,
+    CutSegment,
+    Decoder,
+    Leases,
+    MosPredictor,
+)
 from earshot.kernel.stage import Delivery, Output, emit, progress
 from earshot.kernel.topics import LANES
+from earshot.segmenter.opinion import Opinion
 
 
 @dataclass(frozen=True)
@@ -38,6 +48,7 @@ async def segment(
     leases: Leases,
     terms: Terms,
     collections: Collections,
+    mos: MosPredictor | None = None,
 ) -> AsyncIterator[Output]:
     """Cut each recording at pauses and publish its segments on the lane of its priority, then how many there are.
 
@@ -60,11 +71,13 @@ async def segment(
             blobs.local(key) as path,
             aclosing(cast("AsyncGenerator[CutSegment | CutEnd, None]", decoder.cut(path))) as pieces,
         ):
+            opinion = Opinion(mos)
             async for piece in pieces:
                 lease.check()
                 if isinstance(piece, CutEnd):
-                    yield _total(piece, delivery)
+                    yield _total(piece, opinion.add(piece), delivery)
                 else:
+                    await opinion.hear(piece)
                     yield emit(LANES[upload.priority], await _store(piece, upload, wishes, blobs), delivery)
 
 
@@ -116,8 +129,8 @@ async def _store(piece: CutSegment, upload: AudioUploaded, wishes: CollectionSet
     )
 
 
-def _total(end: CutEnd, delivery: Delivery[AudioUploaded]) -> Output:
-    """The segmenter's last word: how many segments, how long, and what of the file did not decode."""
+def _total(end: CutEnd, quality: Quality | None, delivery: Delivery[AudioUploaded]) -> Output:
+    """The segmenter's last word: how many segments, how long, how it sounds, what of the file did not decode."""
     detail = f"The file is damaged: {end.damage}. What decodes is kept." if end.damage else ""
     return progress(
         "segmenter",
@@ -127,4 +140,5 @@ def _total(end: CutEnd, delivery: Delivery[AudioUploaded]) -> Output:
         start_ms=0,
         end_ms=end.duration_ms,
         detail=detail,
+        quality=quality,
     )
