@@ -210,6 +210,19 @@ async def test_the_decoder_killed_in_the_middle_is_a_crash_and_leaves_no_process
     await DECODER.probe(JFK)
 
 
+async def test_a_file_that_is_erased_while_it_is_decoded_is_missing_not_a_crash(file):
+    """A crash is tried again, and its reason shown, of a recording that is not there any more."""
+    path = file(wav(np.tile(speech(), 8)))
+    items = DECODER.cut(path)
+    await anext(items)
+    path.unlink()
+    [child] = [p for p in psutil.Process().children() if "isolated_child" in " ".join(p.cmdline())]
+    os.kill(child.pid, signal.SIGKILL)
+    with pytest.raises(BlobMissing):
+        async for _ in items:
+            pass
+
+
 async def test_a_decoder_that_hangs_is_stopped_at_its_deadline(file, tmp_path):
     """A stand-in for the binary that never answers; it goes with the process that started it."""
     binary, pid = tmp_path / "ffmpeg", tmp_path / "pid"

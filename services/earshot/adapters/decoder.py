@@ -56,6 +56,8 @@ class IsolatedDecoder:
         ffmpeg: path of the binary; ``None``: the one on PATH, if there is one; empty: none.
     """
 
+    target = TARGET
+
     def __init__(self, limits: DecoderLimits | None = None, *, ffmpeg: str | None = None) -> None:
         self._limits = limits or DecoderLimits()
         self._ffmpeg = (shutil.which("ffmpeg") or "") if ffmpeg is None else ffmpeg
@@ -73,6 +75,7 @@ class IsolatedDecoder:
         Raises:
             NotAudio: nothing decodes.
             LimitExceeded: longer than allowed, or the decoder ran out of its limits.
+            BlobMissing: the file is gone: its recording was erased.
             UnitCrashed: the decoder died or hung.
         """
         async with (
@@ -94,7 +97,7 @@ class IsolatedDecoder:
         except FileNotFoundError:
             raise BlobMissing(f"There is no file at {path}.") from None
         child = Isolated(
-            TARGET, limits.max_bytes, limits.max_duration_s, self._ffmpeg,
+            self.target, limits.max_bytes, limits.max_duration_s, self._ffmpeg,
             name="decoder", limits=Limits(limits.memory_bytes, limits.cpu_s(size)),
         )  # fmt: skip
         async with self._slots:
@@ -103,6 +106,8 @@ class IsolatedDecoder:
             except UnitCrashed as crash:
                 if crash.code in reasons:
                     raise LimitExceeded(crash.detail, next_step="Convert it to FLAC or WAV and try again.") from crash
+                if not await asyncio.to_thread(path.exists):
+                    raise BlobMissing("The file was taken away while it was decoded.") from crash
                 raise
             finally:
                 await child.close()
