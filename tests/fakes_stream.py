@@ -70,6 +70,11 @@ class FakeAttempts:
     def __init__(self) -> None:
         self.counts: dict[str, int] = {}
 
+    async def begin_first(self, stage: str, units: Sequence[str]) -> set[str]:
+        fresh = {unit for unit in units if unit not in self.counts}
+        self.counts |= dict.fromkeys(fresh, 1)
+        return fresh
+
     async def begin(self, stage: str, unit: str) -> int:
         self.counts[unit] = self.counts.get(unit, 0) + 1
         return self.counts[unit]

@@ -72,6 +72,10 @@ class Shelf:
         known = {(tenant, recording): Standing(state, revision) for tenant, recording, state, revision in rows}
         return {key: known.get(key, Standing("live", 1)) for key in keys}
 
+    async def begin_first(self, stage: str, units: Sequence[str]) -> set[str]:
+        statement = "INSERT INTO attempts VALUES (?, ?, 1) ON CONFLICT DO NOTHING RETURNING unit"
+        return {row[0] for unit in units for row in await asyncio.to_thread(self.run, statement, stage, unit)}
+
     async def begin(self, stage: str, unit: str) -> int:
         statement = "INSERT INTO attempts VALUES (?, ?, 1) ON CONFLICT DO UPDATE SET count = count + 1 RETURNING count"
         return int((await asyncio.to_thread(self.run, statement, stage, unit))[0][0])
@@ -106,6 +110,7 @@ def stages(shelf: Shelf) -> dict[str, Stage]:
         Copier(shelf),
         undo=_withdraw,
         batch=BatchPolicy(max_events=4),
+        batches_in_work=2,
     )
     shelver = Stage(
         "shelver",
@@ -117,7 +122,13 @@ def stages(shelf: Shelf) -> dict[str, Stage]:
         tombstone=Shelver(shelf).tombstone,
     )
     costly = Stage(
-        "costly", (AUDIO_SEGMENTS,), (AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS), Copier(shelf), costly=True, deadline_s=1
+        "costly",
+        (AUDIO_SEGMENTS,),
+        (AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS),
+        Copier(shelf),
+        batches_in_work=2,
+        costly=True,
+        deadline_s=1,
     )
     return {"copier": copier, "shelver": shelver, "costly": costly}
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from earshot.kernel.codec import Codec, Record
-from earshot.kernel.events import StageProgressed
+from earshot.kernel.events import SegmentCut, StageProgressed
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS
 from tests.fakes_stream import record_of
 from tests.faults.conftest import EITHER
@@ -75,12 +75,19 @@ async def test_an_unknown_error_stops_the_worker_and_its_offset_is_not_passed(sy
 
 
 async def test_a_slow_first_message_is_not_passed_by_the_fast_ones_behind_it(system: System) -> None:
-    """The report is faust-streaming #606: with ``kill -9`` the first message was lost."""
+    """The report is faust-streaming #606: with ``kill -9`` the first message was lost.
+
+    Here the second batch is done, acknowledged and would be committed while the first is still in work.
+    """
     first, *_ = system.segments(1)
     behind = [first.model_copy(update={"index": first.index + 3 * n}) for n in range(1, 9)]  # the same partition
     await system.publish(first.model_copy(update={"language": "slow"}), *behind)
     worker = system.start("copier")
     await eventually(lambda: system.shelf.notes("slow"))
+    await eventually(lambda: done_of(system, behind[3:]))
+    elsewhere = first.model_copy(update={"index": first.index + 1})
+    await system.publish(elsewhere)
+    await eventually(lambda: committed(system))  # so a commit came after the second batch
     worker.signal(signal.SIGKILL)
     await worker.ended()
     assert await system.behind("copier") == 9
@@ -88,6 +95,17 @@ async def test_a_slow_first_message_is_not_passed_by_the_fast_ones_behind_it(sys
     system.start("copier")
     system.start("shelver")
     await system.settles()
+
+
+async def done_of(system: System, segments: list[SegmentCut]) -> bool:
+    """Whether the progress of these segments is in the log."""
+    events = [Codec().decode(RECORDINGS_PROGRESS, r.value or b"") for r in await system.records(RECORDINGS_PROGRESS)]
+    return {event.index for event in segments} <= {getattr(event, "index", None) for event in events}
+
+
+async def committed(system: System) -> bool:
+    """Whether anything is committed."""
+    return any(done for done, _ in (await system.lag("copier")).values())
 
 
 @pytest.fixture

@@ -85,6 +85,14 @@ async def test_events_of_revoked_partitions_are_dropped() -> None:
     assert offsets(await collector.take()) == [1]
 
 
+async def test_two_that_take_get_one_whole_batch_each() -> None:
+    collector = Collector(BatchPolicy(max_events=2, max_age_s=60))
+    first, second = asyncio.create_task(collector.take()), asyncio.create_task(collector.take())
+    await _put(collector, 4)
+    assert offsets(await first) == [0, 1]
+    assert offsets(await second) == [2, 3]
+
+
 async def test_closing_frees_who_takes_and_who_puts() -> None:
     collector = Collector(BatchPolicy(max_events=1))
     taking = asyncio.create_task(Collector(BatchPolicy()).take())

@@ -429,7 +429,7 @@ async def test_what_was_tried_before_is_tried_alone() -> None:
     bench = Bench(stage_of(verb, costly=True))
     bench.attempts.counts[f"{recording(0)}:1:1"] = 1
     await bench.process(*[record_of(segment(n), n) for n in range(3)])
-    assert verb.calls == [[1], [0, 2]]
+    assert verb.calls == [[0, 2], [1]]
 
 
 async def test_too_many_dead_letters_in_a_row_stop_the_worker() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from contextvars import Context
 
 import pytest
 
@@ -52,6 +53,18 @@ def test_deliveries_do_not_hide_a_stuck_unit(clock: Clock) -> None:
     with clock.vitals.work():
         assert clock.passes(8) == ""
         clock.vitals.delivered()
+        assert "in work" in clock.passes(4)
+
+
+def test_a_batch_that_goes_on_does_not_hide_one_that_is_stuck(clock: Clock) -> None:
+    def goes_on() -> None:
+        with clock.vitals.work():
+            assert clock.passes(4) == ""
+            clock.vitals.moved()
+            assert clock.passes(4) == ""
+
+    with clock.vitals.work():
+        Context().run(goes_on)
         assert "in work" in clock.passes(4)
 
 

@@ -16,6 +16,7 @@ class Collector:
         self._policy = policy
         self._waiting: deque[tuple[Arrived, float]] = deque()
         self._changed = asyncio.Condition()
+        self._turn = asyncio.Lock()
         self._closed = False
 
     async def put(self, arrived: Arrived) -> None:
@@ -27,11 +28,11 @@ class Collector:
                 self._changed.notify_all()
 
     async def take(self) -> list[Arrived] | None:
-        """The next batch, in order of arrival; ``None`` after :meth:`close`.
+        """The next batch, in order of arrival; ``None`` after :meth:`close`. Who comes second waits for its turn.
 
         What belongs to a partition that was revoked meanwhile is left out: its next owner gets it again.
         """
-        async with self._changed:
+        async with self._turn, self._changed:
             while not self._closed:
                 await self._changed.wait_for(lambda: self._closed or bool(self._waiting))
                 await self._fill()

@@ -16,6 +16,8 @@ from earshot.streams.transports import SAFE_SETTINGS, assert_cython, faust_broke
 
 Arrive = Callable[[Record, Callable[[], object], Callable[[], bool]], Awaitable[None]]
 """What an event is handed to: its record, its acknowledgement, whether its partition is still ours."""
+MIN_BUFFER = 16
+"""Events. When a buffer was full Faust looks again only after a second; what is left in it must last as long."""
 
 
 def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: Path, arrive: Arrive) -> faust.App:
@@ -37,7 +39,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
         autodiscover=False,
         value_serializer="raw",
         key_serializer="raw",
-        stream_buffer_maxsize=max(2, 2 * stage.batch.max_events),
+        stream_buffer_maxsize=max(MIN_BUFFER, 2 * stage.batch.max_events),
         stream_wait_empty=False,
         **SAFE_SETTINGS | _membership(worker),
     )

@@ -25,25 +25,31 @@ log = structlog.get_logger()
 
 
 class FaustProducer:
-    """The producer of an app. One task sends at a time."""
+    """The producer of an app. One record is handed over at a time."""
 
     def __init__(self, app: faust.App) -> None:
         self._app = app
         self._broken = False
+        self._turn = asyncio.Lock()
 
     async def send(self, record: Record) -> Awaitable[None]:
         """Hand a record to the transport; the result resolves when the broker has acknowledged it."""
         try:
-            producer = await self._app.maybe_start_producer()
-            if self._broken:
-                await _renew(producer)
-                self._broken = False
-            future = await producer.send(
-                record.topic, record.key, record.value, record.partition, time.time(), list(record.headers)
-            )
+            async with self._turn:
+                future = await self._hand_over(record)
         except Exception as error:  # whatever the driver raises is named after who acts
             raise refusal(record.topic, error) from error
         return self._confirmed(record.topic, future)
+
+    async def _hand_over(self, record: Record) -> Awaitable[Any]:
+        producer = await self._app.maybe_start_producer()
+        if self._broken:
+            await _renew(producer)
+            self._broken = False
+        handed: Awaitable[Any] = await producer.send(
+            record.topic, record.key, record.value, record.partition, time.time(), list(record.headers)
+        )
+        return handed
 
     async def _confirmed(self, topic: str, future: Awaitable[Any]) -> None:
         try:

@@ -99,7 +99,7 @@ class Host:
         watching = watch(
             Watchdog(
                 self.vitals,
-                deadline_s=self.stage.deadline_s,
+                deadline_s=self.stage.deadline_s * self.stage.batches_in_work,  # each may wait for those before it
                 stall_s=self._worker.stall_s,
                 silence_s=self._worker.silence_s,
             )
@@ -131,7 +131,8 @@ class Host:
             app, processor = start.result()
             background.append(asyncio.create_task(self._look_at_lag(app)))
             background.append(asyncio.create_task(self._look_for_the_end()))
-            await self._until_ended(app, asyncio.create_task(self._pump(processor)))
+            pumps = [asyncio.create_task(self._pump(processor)) for _ in range(self.stage.batches_in_work)]
+            await self._until_ended(app, pumps)
         return 0
 
     async def _start(self, stack: AsyncExitStack) -> tuple[faust.App, Processor]:
@@ -196,26 +197,26 @@ class Host:
         while (batch := await self._collector.take()) is not None:
             await processor.process(batch)
 
-    async def _until_ended(self, app: faust.App, pump: asyncio.Task[None]) -> None:
-        """Wait for the end; then let the batch in work finish, within the drain's deadline."""
+    async def _until_ended(self, app: faust.App, pumps: list[asyncio.Task[None]]) -> None:
+        """Wait for the end; then let the batches in work finish, within the drain's deadline."""
         try:
-            await _first(pump, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
-            if pump.done():
-                return pump.result()
+            await _first(*pumps, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
+            _raise_first(pumps)
             if not self._ending.is_set():
                 raise self._broken or app.crash_reason or RuntimeError("The Faust app stopped by itself.")
             await self._collector.close()
             # What waits for something that is down is not worth waiting for: it will be delivered again.
-            await asyncio.wait({pump}, timeout=0 if self.vitals.paused else self._worker.drain_s)
-            if pump.done():
-                return pump.result()
-            log.warning("not_drained", stage=self.stage.name, reason=self.vitals.reason or "The deadline passed.")
+            await asyncio.wait(
+                pumps, timeout=0 if self.vitals.paused else self._worker.drain_s, return_when=asyncio.FIRST_EXCEPTION
+            )
+            _raise_first(pumps)
+            if not all(pump.done() for pump in pumps):
+                log.warning("not_drained", stage=self.stage.name, reason=self.vitals.reason or "The deadline passed.")
         finally:
             # What follows commits what is acknowledged and leaves the group, where the broker still answers.
             self._limit = end_within(self._worker.stop_s, 0 if self._ending.is_set() else EXIT_BUG)
             await self._collector.close()
-            await _cancelled([pump])
-        return None
+            await _cancelled(pumps)
 
     # --- signs of life ------------------------------------------------------------------------------------------------
 
@@ -290,6 +291,15 @@ async def _first(*awaitables: asyncio.Task[Any] | Coroutine[Any, Any, Any]) -> N
         await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
     finally:
         await _cancelled([task for task in tasks if task not in awaitables])
+
+
+def _raise_first(tasks: list[asyncio.Task[None]]) -> None:
+    """Raise what the first failed task raised; say what others did."""
+    errors = [error for task in tasks if task.done() and (error := task.exception()) is not None]
+    for error in errors[1:]:
+        log.error("worker_failed", exc_info=error)
+    if errors:
+        raise errors[0]
 
 
 async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:

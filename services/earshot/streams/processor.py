@@ -22,6 +22,7 @@ from earshot.kernel.gate import Verdict
 from earshot.kernel.stage import Stage
 from earshot.streams.admission import Admission
 from earshot.streams.arrival import Arrived
+from earshot.streams.company import Company
 from earshot.streams.unit import Desk, Tools, Unit
 
 MAX_TRIES = 3
@@ -37,6 +38,7 @@ class Processor:
         self._tools = tools
         self._desk = Desk(stage, tools)
         self._admission = Admission(stage, tools, self._desk)
+        self._company = Company(stage.batches_in_work)
 
     async def process(self, batch: Sequence[Arrived]) -> None:
         """Return when every arrival is acknowledged.
@@ -61,21 +63,34 @@ class Processor:
         self._tools.metrics.batch(time.monotonic() - began)
 
     async def _run(self, units: Sequence[Unit]) -> None:
-        """Work on units until each is done or given up; one that was tried before is worked on alone."""
-        fresh: list[Unit] = []
-        for unit in units:
-            tries = await self._count(unit, 0)
-            if tries > 1:
-                await self._alone(unit, tries)
-            else:
-                fresh.append(unit)
-        if len(fresh) == 1:
-            await self._alone(fresh[0], 1)
-        elif fresh:
-            await self._together(fresh)
+        """Work on units until each is done or given up.
 
-    async def _together(self, units: Sequence[Unit]) -> None:
-        """Work on a batch; after any error each unit is tried alone, so that one cannot spoil the others."""
+        What was tried before may be what ended a worker. It is worked on while nothing else is, in any batch, so that
+        nothing else is counted when it does so again.
+        """
+        if not units:
+            return
+        async with self._company.among_others():
+            fresh, suspects = await self._counted(units)
+            if len(fresh) == 1:
+                await self._alone(fresh[0], 1)
+            elif fresh and not await self._together(fresh):
+                suspects += fresh
+        for unit in suspects:
+            async with self._company.alone():
+                await self._alone(unit, await self._count(unit, 0))
+
+    async def _counted(self, units: Sequence[Unit]) -> tuple[list[Unit], list[Unit]]:
+        """The units whose first try this is, durably counted when the stage is costly, and those tried before."""
+        if not self._stage.costly:
+            return list(units), []
+        names = [unit.id for unit in units]
+        attempts = self._tools.attempts
+        first = await self._tools.patience.until(lambda: attempts.begin_first(self._stage.name, names))
+        return [unit for unit in units if unit.id in first], [unit for unit in units if unit.id not in first]
+
+    async def _together(self, units: Sequence[Unit]) -> bool:
+        """Work on a batch; ``False`` after an error: each is to be tried alone, so that one cannot spoil the others."""
         try:
             await self._once(units)
         except Misconfigured:
@@ -85,8 +100,8 @@ class Processor:
             self._tools.metrics.retried()
             if isinstance(error, Transient) and not isinstance(error, UnitCrashed):
                 await self._desk.forget_tries(units)
-            for unit in units:
-                await self._alone(unit, await self._count(unit, 0))
+            return False
+        return True
 
     async def _alone(self, unit: Unit, tries: int) -> None:
         """Work on one unit until it is done or given up."""

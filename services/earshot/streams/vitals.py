@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
+from itertools import count
 from typing import Literal
+
+_COUNT = count(1)
+_WORK: ContextVar[int] = ContextVar("batch in work", default=0)
 
 
 class Vitals:
@@ -12,18 +17,18 @@ class Vitals:
 
     Attributes:
         moves: rises with every sign of progress: a batch begun or ended, an output yielded.
+        works: the batches in work, each with the number of its own signs of progress.
         deliveries: rises with every record that the log delivers.
         beats: rises with every turn of the event loop that the host's pulse takes.
-        working: a batch is being worked on.
         lag: records between the committed offsets and the ends of this worker's partitions.
         joining: the log has not yet given this worker its partitions, be they none.
     """
 
     def __init__(self) -> None:
         self.moves = 0
+        self.works: dict[int, int] = {}
         self.deliveries = 0
         self.beats = 0
-        self.working = False
         self.lag = 0
         self.joining = False
         self._reasons: list[str] = []
@@ -45,8 +50,10 @@ class Vitals:
         return "paused" if self.paused else "running"
 
     def moved(self) -> None:
-        """Something went on."""
+        """Something went on: with the batch in whose task this is called, if it is called in one."""
         self.moves += 1
+        if (work := _WORK.get()) in self.works:
+            self.works[work] += 1
 
     def delivered(self) -> None:
         """The log delivered a record."""
@@ -65,10 +72,13 @@ class Vitals:
     @contextmanager
     def work(self) -> Iterator[None]:
         """A batch is worked on inside this block."""
-        self.working = True
+        work = next(_COUNT)
+        token = _WORK.set(work)
+        self.works[work] = 0
         self.moved()
         try:
             yield
         finally:
-            self.working = False
+            del self.works[work]
+            _WORK.reset(token)
             self.moved()

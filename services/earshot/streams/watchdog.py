@@ -34,7 +34,8 @@ class Watchdog:
         self._stall_s = stall_s
         self._silence_s = silence_s
         self._seen = (-1, -1, -1)
-        self._unmoved_s = self._unturned_s = self._undelivered_s = 0.0
+        self._works: dict[int, tuple[int, float]] = {}
+        self._unturned_s = self._undelivered_s = 0.0
 
     def tick(self, passed_s: float) -> str:
         """Look, so many seconds after the last look; return why the worker is stuck, or nothing."""
@@ -42,17 +43,22 @@ class Watchdog:
         moves, beats, deliveries = self._seen
         self._seen = (vitals.moves, vitals.beats, vitals.deliveries)
         self._unturned_s = 0.0 if vitals.beats != beats else self._unturned_s + passed_s
-        still = not vitals.paused and vitals.moves == moves
-        self._unmoved_s = self._unmoved_s + passed_s if still and vitals.working else 0.0
-        silent = still and not vitals.working and vitals.deliveries == deliveries
+        works = vitals.works.copy()  # of the event loop's thread
+        self._works = {work: (now, self._unmoved_s(work, now, passed_s)) for work, now in works.items()}
+        silent = not (vitals.paused or works) and (vitals.moves, vitals.deliveries) == (moves, deliveries)
         waits = vitals.lag > 0 or vitals.joining
         self._undelivered_s = self._undelivered_s + passed_s if silent and waits else 0.0
         return self._verdict()
 
+    def _unmoved_s(self, work: int, moves: int, passed_s: float) -> float:
+        """How long a batch has shown no progress; each has its own deadline, and the others cannot hide it."""
+        before, unmoved_s = self._works.get(work, (-1, 0.0))
+        return unmoved_s + passed_s if before == moves and not self._vitals.paused else 0.0
+
     def _verdict(self) -> str:
         if self._unturned_s > self._stall_s:
             return f"The event loop has not turned for {self._stall_s:g} s."
-        if self._unmoved_s > self._deadline_s:
+        if any(unmoved_s > self._deadline_s for _, unmoved_s in self._works.values()):
             return f"A unit has been in work for {self._deadline_s:g} s without any progress."
         if self._undelivered_s > self._silence_s:
             why = "the group was never joined" if self._vitals.joining else f"{self._vitals.lag} records wait"

@@ -15,6 +15,19 @@ from earshot.adapters.catalog.engine import insert
 class AttemptsPart(Part):
     """Durable counts of tries."""
 
+    async def begin_first(self, stage: str, units: Sequence[str]) -> set[str]:
+        """Count a first try at each unit that has none, and return those; the others were tried before."""
+
+        def work(connection: sa.Connection) -> set[str]:
+            fresh: set[str] = set()
+            for some in chunks(sorted(units)):
+                rows = [{"stage": stage, "unit": unit, "count": 1, "updated_at": t.now()} for unit in some]
+                first = insert(connection, t.attempts).values(rows).on_conflict_do_nothing()
+                fresh.update(connection.scalars(first.returning(t.attempts.c.unit)))
+            return fresh
+
+        return await self._db.write(work)
+
     async def begin(self, stage: str, unit: str) -> int:
         """Count one more try at a unit and return how many there have been."""
 
