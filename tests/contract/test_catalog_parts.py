@@ -158,6 +158,16 @@ async def test_tries_are_counted_until_they_are_finished(catalog, tenant):
     assert await catalog.begin("transcriber", tenant) == 1
 
 
+async def test_only_what_was_never_tried_gets_a_first_try(catalog, tenant):
+    units = [f"{tenant}:{n}" for n in range(600)]
+    await catalog.begin("transcriber", units[7])
+    assert await catalog.begin_first("transcriber", [*units, units[0]]) == {*units} - {units[7]}
+    assert await catalog.begin_first("transcriber", units) == set()
+    assert await catalog.begin_first("transcriber", []) == set()
+    assert [await catalog.begin("transcriber", unit) for unit in units[6:9]] == [2, 2, 2]
+    assert await catalog.begin_first("diarizer", units[:1]) == {units[0]}
+
+
 async def test_a_try_that_is_forgiven_does_not_count(catalog, tenant):
     assert [await catalog.begin("segmenter", tenant) for _ in range(2)] == [1, 2]
     await catalog.forgive("segmenter", tenant)
