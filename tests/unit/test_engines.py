@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from earshot.adapters import engine_process, engines, flac, models
+from earshot.adapters import engine_process, engines, flac, known_models
 from earshot.adapters.engines import EngineSettings, Spec, chain
 from earshot.adapters.faster_whisper import words_of
 from earshot.adapters.pocketsphinx import PocketSphinx, _word
@@ -104,7 +104,7 @@ def test_words_of_faster_whisper_lie_in_order_inside_their_clip(heard, start, en
 def model_in(folder):
     """What looks like a model, and cannot be loaded."""
     folder.mkdir(exist_ok=True)
-    for name in models._NEEDED:
+    for name in known_models.NEEDED:
         (folder / name).write_bytes(b"{}")
     return folder
 

@@ -1,4 +1,4 @@
-"""Commands that run and look after a system: demo, up, down, worker, topics, models, doctor."""
+"""Commands that run and look after a system: demo, up, down, worker, topics, doctor."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from rich.markup import escape
 
 from earshot import processes
 from earshot.adapters.wiring import Kit
+from earshot.cli.models import models
 from earshot.cli.output import as_json, err, out
 from earshot.cli.supervisor import Supervisor
 from earshot.kernel.errors import Misconfigured, Permanent, Unavailable
@@ -27,7 +28,6 @@ Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback 
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
 topics = typer.Typer(no_args_is_help=True, help="The topics of the log.")
-models = typer.Typer(no_args_is_help=True, help="The models on this machine.")
 
 
 def register(app: typer.Typer) -> None:
@@ -139,40 +139,6 @@ def create_topics(json: Json = False) -> None:
     """Create the topics and the catalog's tables that are missing."""
     created = asyncio.run(processes.prepare(load(Settings)))
     as_json({"created": created}) if json else out.print("\n".join(created) or "Every topic was there already.")
-
-
-@models.command("list")
-def list_models(json: Json = False) -> None:
-    """What is on this disk, and what each model needs."""
-    from earshot.adapters import models as store
-
-    rows = store.list_models()
-    if json:
-        as_json({"items": [row.__dict__ for row in rows]})
-        return
-    for row in rows:
-        here = "on disk" if row.path else "not here"
-        out.print(f"{row.name:<16} {here:<9} disk {row.disk}  memory {row.memory}  {row.what}", markup=False)
-
-
-@models.command("pull")
-def pull_model(name: str, json: Json = False) -> None:
-    """Download a model."""
-    from earshot.adapters import models as store
-
-    path = store.pull(name)
-    as_json({"name": name, "path": str(path)}) if json else out.print(str(path))
-
-
-@models.command("path")
-def model_path(name: str, json: Json = False) -> None:
-    """Where a model lies on this disk."""
-    from earshot.adapters import models as store
-
-    path = store.path(name)
-    if path is None:
-        raise Permanent(f"The model {name} is not on this disk.", next_step=f"Get it with: earshot models pull {name}")
-    as_json({"name": name, "path": str(path)}) if json else out.print(str(path))
 
 
 def doctor(json: Json = False) -> None:
