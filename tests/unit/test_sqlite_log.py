@@ -297,3 +297,37 @@ async def test_a_doorbell_works_below_any_path_and_sweeps_the_dead(tmp_path: Pat
     listener.close()
     ringer.close()
     folder.rmdir()
+
+
+async def test_a_group_that_is_forgotten_holds_nothing_back(log: SqliteLog, tmp_path: Path) -> None:
+    """Not while somebody consumes as it; afterwards retention goes by the groups that are left."""
+    for group in ("stays", "goes"):
+        await log.join(group, [("t", 0)])
+    old = int(time.time() * 1000) - 2 * HOUR_MS
+    await log.publish([Record("t", b"k", b"v", (), 0, timestamp_ms=old)])
+    await log.commit("stays", {("t", 0): 1})
+    outside = SqliteLog(log.path)
+    assert await outside.consumer_of("goes") == str(os.getpid())
+    assert not await outside.unregister("goes")
+    await log.maintain(every_ms=0)
+    assert len(await contents(log, "t")) == 1
+    await log.close()
+    assert await outside.consumer_of("goes") is None
+    assert await outside.unregister("goes")
+    assert await outside.unregister("never-heard-of")
+    await outside.maintain(every_ms=0)
+    assert await contents(outside, "t") == []
+    await outside.close()
+
+
+async def test_a_group_that_starts_late_is_not_behind_for_what_was_deleted_before(log: SqliteLog) -> None:
+    """Where nothing is left to be delivered, nothing is waited for; where something is, it is."""
+    await log.publish([Record("c", key, b"v", (), 0) for key in (b"r1:0", b"r2:0", b"r2:1")])
+    assert await log.lag("late", ["c"]) == {("c", 0): (0, 3)}
+    await log.purge("r2")
+    assert await log.lag("late", ["c"]) == {("c", 0): (0, 3)}
+    await log.join("late", [("c", 0)])
+    await log.commit("late", {("c", 0): 1})
+    assert await log.lag("late", ["c"]) == {("c", 0): (3, 3)}
+    await log.publish([Record("c", b"r3:0", b"v", (), 0)])
+    assert await log.lag("late", ["c"]) == {("c", 0): (1, 4)}

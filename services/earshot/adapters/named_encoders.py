@@ -17,6 +17,12 @@ def wished() -> str:
     return _place(load(EncoderSettings).model)
 
 
+def other_wish(index: Index) -> str:
+    """The encoder that the settings name although another one's index serves; empty when they name none or this."""
+    said = load(EncoderSettings).model_fields_set & {"model", "url"}
+    return wished() if said and wished() != index.encoder else ""
+
+
 def named(name: str) -> Encoder:
     """The encoder of a name, loaded; call it in a thread.
 

@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from earshot.adapters.named_encoders import other_wish
 from earshot.adapters.wiring import Kit
-from earshot.kernel.errors import EarshotError
+from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.ports.indexes import serving
 from earshot.kernel.settings import Settings, load
 from earshot.kernel.topics import all_topics
 
@@ -113,7 +115,16 @@ def _dependencies(kit: Kit) -> dict[str, Callable[[], Awaitable[str]]]:
 
     async def vectors() -> str:
         await kit.vectors.ping()
-        return f"{len(await kit.vectors.indexes())} indexes"
+        found = f"{len(await kit.vectors.indexes())} indexes"
+        index = serving(await kit.catalog.indexes())
+        if index is None:
+            return found
+        if name := other_wish(index):
+            raise Misconfigured(
+                f"EARSHOT_EMBEDDER__MODEL names {name}, but {index.encoder} serves.",
+                next_step=f"Build an index of it: earshot reindex --embedder {name}",
+            )
+        return f"{found}, {index.encoder} serves"
 
     return {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
 

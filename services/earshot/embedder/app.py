@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 
 import structlog
 
-from earshot.adapters.named_encoders import encoder_of, index_for, named, wished
+from earshot.adapters.named_encoders import encoder_of, index_for, named, other_wish, wished
 from earshot.adapters.wiring import Kit
 from earshot.embedder.embed import PassageSize, embed
 from earshot.embedder.settings import EmbedderSettings
@@ -40,8 +40,8 @@ def create_stage(kit: Kit) -> Stage:
         if mine is None:
             name = wished()
             mine = await kit.catalog.first_index(index_for(name, await asyncio.to_thread(named, name)))
-        elif (name := wished()) != mine.encoder:
-            log.warning("another_model_serves", set=name, serving=mine.encoder, next_step="earshot reindex --embedder")
+        elif name := other_wish(mine):
+            log.warning("another_model_serves", set=name, serves=mine.encoder, next_step="earshot reindex --embedder")
         await _unregister(kit, in_state(known, "kept", "dropped"))
         return mine
 
