@@ -269,7 +269,7 @@ async def test_no_method_shows_or_changes_another_tenants_rows(catalog, tenant):
     assert await catalog.job(other, recording_id) is None
     assert await catalog.standings([(other, recording_id)]) == {}
     assert await catalog.transcript(other, recording_id) == []
-    assert await catalog.segments(other, recording_id, [0]) == []
+    assert await catalog.excerpts(other, {recording_id: [0]}) == {}
     assert await catalog.highest(other, recording_id, 0) is None
     assert await catalog.stored(other, recording_id) == []
     assert await catalog.in_use(other, [f"{other}/recordings/{recording_id}/source"]) == set()

@@ -113,11 +113,15 @@ async def test_a_transcript_shows_the_highest_visible_revision_of_each_segment(c
     await catalog.store([of(1, 2), of(2, 2)])
     shown = [(segment.index, segment.revision) for segment in await catalog.transcript(tenant, recording_id)]
     assert shown == [(0, 1), (1, 2), (2, 2)]
-    assert [segment.index for segment in await catalog.segments(tenant, recording_id, [2, 0, 9])] == [0, 2]
+    excerpt = (await catalog.excerpts(tenant, {recording_id: [2, 9]}))[recording_id]
+    assert {at: segment.revision for at, segment in excerpt.segments.items()} == {2: 2}
+    assert sorted(excerpt.texts) == [1, 2]
     assert (await catalog.highest(tenant, recording_id, 1)).revision == 2
     await catalog.cancel(tenant, (await catalog.job(tenant, recording_id)).id, TRACE)
     shown = [(segment.index, segment.revision) for segment in await catalog.transcript(tenant, recording_id)]
     assert shown == [(0, 1), (1, 1)]
+    excerpt = (await catalog.excerpts(tenant, {recording_id: [0, 1, 2]}))[recording_id]
+    assert {at: segment.revision for at, segment in excerpt.segments.items()} == {0: 1, 1: 1}
     assert (await catalog.highest(tenant, recording_id, 1)).revision == 1
     await catalog.store([of(0, 2)])
     assert await catalog.stored(tenant, recording_id, revision=2) == [(2, 1, "c2"), (2, 2, "c2")]
@@ -244,3 +248,21 @@ async def test_many_processes_worth_of_writers_all_get_through(catalog, catalog_
     assert len(await outbox(catalog, tenant, RECORDINGS_COMPLETED)) == 1
     for other in others:
         await other.close()
+
+
+async def test_excerpts_of_several_recordings_come_in_one_look(catalog, tenant):
+    """Each with its own segments and the texts beside them; erased ones and unknown ones are left out."""
+    one, two, gone = [(await accepted(catalog, tenant)).job.recording_id for _ in range(3)]
+    await catalog.store(
+        [StoredSegment(transcribed(tenant, key, at), None) for key in (one, two, gone) for at in range(4)]
+    )
+    await catalog.erase(tenant, gone, TRACE)
+    found = await catalog.excerpts(tenant, {one: [0], two: {3}, gone: [0], str(uuid.uuid4()): [0]})
+    assert {
+        key: (excerpt.recording.id, sorted(excerpt.segments), sorted(excerpt.texts)) for key, excerpt in found.items()
+    } == {
+        one: (one, [0], [0, 1]),
+        two: (two, [3], [2, 3]),
+    }
+    assert found[one].segments[0] == (await catalog.transcript(tenant, one))[0]
+    assert await catalog.excerpts(tenant, {}) == {}

@@ -10,12 +10,14 @@ import pytest
 from pydantic import ValidationError
 
 from earshot.kernel import ids
+from earshot.kernel.errors import Unavailable
 from earshot.kernel.events import Engine, SegmentTranscribed, Word
 from earshot.kernel.gate import RecordingKey, Standing
 from earshot.kernel.ports import IndexedPassage, Recording
+from earshot.kernel.ports.excerpts import Excerpt
 from earshot.query.locate import locate
-from earshot.query.search import SearchAnswer, SearchRequest, search
-from tests.fakes_vectors import FakeEncoder, FakeVectors
+from earshot.query.search import Judge, SearchAnswer, SearchRequest, search
+from tests.fakes_vectors import FakeEncoder, FakeReranker, FakeVectors
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
 ENCODER = FakeEncoder()
@@ -29,16 +31,22 @@ class FakeLibrary:
         self.rows: dict[RecordingKey, Recording] = {}
         self.said: dict[RecordingKey, dict[int, SegmentTranscribed]] = {}
         self.stands: dict[RecordingKey, Standing] = {}
+        self.looks = 0
 
     async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
         return {key: self.stands[key] for key in keys if key in self.stands}
 
-    async def recording(self, tenant: str, recording_id: str) -> Recording | None:
-        return self.rows.get((tenant, recording_id))
-
-    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
-        held = self.said.get((tenant, recording_id), {})
-        return [held[index] for index in sorted(indexes) if index in held]
+    async def excerpts(self, tenant: str, wanted: Mapping[str, Collection[int]]) -> Mapping[str, Excerpt]:
+        self.looks += 1
+        return {
+            key: Excerpt(
+                self.rows[tenant, key],
+                {at: segment for at, segment in self.said.get((tenant, key), {}).items() if at in indexes},
+                {at: segment.text for at, segment in self.said.get((tenant, key), {}).items()},
+            )
+            for key, indexes in wanted.items()
+            if (tenant, key) in self.rows
+        }
 
 
 class System:
@@ -269,3 +277,44 @@ async def test_searches_side_by_side_do_not_disturb_one_another() -> None:
     await system.say("two", "yellow pear")
     answers = await asyncio.gather(*(system.ask(text, top_k=1) for text in ["apple", "pear"] * 5))
     assert [answer.hits[0].recording_id for answer in answers] == ["one", "two"] * 5
+
+
+async def test_a_search_looks_into_the_catalog_once_for_all_its_hits() -> None:
+    """However many recordings they are of."""
+    system = System()
+    for number in range(12):
+        await system.say(f"r{number}", "green apple")
+    assert len((await system.ask("apple", top_k=12)).hits) == 12
+    assert system.library.looks == 1
+
+
+async def test_a_reranker_puts_first_what_it_prefers_and_is_named() -> None:
+    system = System()
+    await system.say("long", "apple apple apple and a great many other words about something else entirely")
+    await system.say("short", "apple")
+    asked = SearchRequest.model_validate({"query": "apple words", "mode": "keyword"})
+    plain = await search(asked, "default", ENCODER, system.vectors, system.library)
+    assert ([hit.recording_id for hit in plain.hits], plain.reranker) == (["long", "short"], None)
+    judge = Judge(FakeReranker())
+    again = await search(asked, "default", ENCODER, system.vectors, system.library, judge)
+    assert ([hit.recording_id for hit in again.hits], again.reranker, again.notices) == (["short", "long"], "fake", [])
+
+
+async def test_a_reranker_that_fails_is_left_out_and_said_so() -> None:
+    system, reranker = System(), FakeReranker()
+    await system.say("r", "green apple")
+    reranker.failure = Unavailable("reranker", "It rests.")
+    asked = SearchRequest.model_validate({"query": "apple"})
+    answer = await search(asked, "default", ENCODER, system.vectors, system.library, Judge(reranker))
+    assert ([hit.recording_id for hit in answer.hits], answer.reranker) == (["r"], None)
+    assert answer.notices == ["Not reranked: It rests."]
+
+
+async def test_a_reranker_is_shown_only_the_best() -> None:
+    system, reranker = System(), FakeReranker()
+    for number in range(8):
+        await system.say(f"r{number}", "green apple " + "pear " * number)
+    asked = SearchRequest.model_validate({"query": "apple"})
+    await search(asked, "default", ENCODER, system.vectors, system.library, Judge(reranker, candidates=3))
+    [(query, texts)] = reranker.calls
+    assert (query, len(texts)) == ("apple", 3)

@@ -18,17 +18,17 @@ def words_of(passage: IndexedPassage, segment: SegmentTranscribed | None) -> lis
     return segment.words[slice(*_place(passage, segment))]
 
 
-def around(passage: IndexedPassage, segments: Mapping[int, SegmentTranscribed]) -> tuple[str, str]:
+def around(passage: IndexedPassage, own: SegmentTranscribed | None, texts: Mapping[int, str]) -> tuple[str, str]:
     """What was said before and after a passage, across the borders of its segment.
 
     Args:
-        passage: of one of the segments.
-        segments: by index, those beside it included; missing ones are passed over.
+        passage: of ``own``.
+        own: its segment, if it is known.
+        texts: of segments by index, those beside it included; missing ones are passed over.
     """
     index = passage.segment_index
-    own = segments.get(index)
     head, tail = ("", "") if own is None else _rest(passage, own)
-    before, after = (segments[at].text if at in segments else "" for at in (index - 1, index + 1))
+    before, after = texts.get(index - 1, ""), texts.get(index + 1, "")
     return " ".join(f"{before} {head}".split()[-CONTEXT_WORDS:]), " ".join(f"{tail} {after}".split()[:CONTEXT_WORDS])
 
 

@@ -17,12 +17,14 @@ def locate(query: str, words: Sequence[Word]) -> int | None:
     that lie apart.
     """
     asked = [token for token in map(_plain, query.split()) if token]
-    if not asked:
+    said = [_plain(word.text) for word in words]
+    there = set(said)
+    if not asked or sum(token in there for token in asked) * 2 < len(asked):  # no stretch can have half of them
         return None
     best, begins = 0, 0
     row: list[tuple[int, int]] = [(0, -1)] * (len(asked) + 1)  # score, and where its stretch begins
-    for place, word in enumerate(words):
-        heard, above = _plain(word.text), row
+    for place, heard in enumerate(said):
+        above = row
         row = [(0, -1)]
         for at, token in enumerate(asked):
             score, start = above[at]

@@ -2,32 +2,42 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Annotated, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from earshot.kernel import ids
-from earshot.kernel.events import SegmentTranscribed, Word
+from earshot.kernel.errors import EarshotError
+from earshot.kernel.events import Word
 from earshot.kernel.gate import RecordingKey, Standing, visible
 from earshot.kernel.ports import (
     Encoder,
     IndexedPassage,
-    Recording,
+    Reranker,
     ScoredPassage,
     SearchFilters,
     SearchMode,
     VectorStore,
 )
+from earshot.kernel.ports.excerpts import Excerpt
 from earshot.kernel.telemetry import span, trace_id_of
 from earshot.query.context import around, words_of
 from earshot.query.locate import locate
+from earshot.query.question import Question, read
+from earshot.query.ranking import Candidates, rank
 
+CANDIDATES = 100
+"""At least so many are taken from each list: enough of a conversation to see where it is about what was asked."""
 SPARE = 3
-"""So many times more than asked for are fetched at first: some are not visible, some are the same stretch again."""
+"""And so many times more than asked for: some are not visible, some are the same stretch again."""
 MOST_FETCHED = 2000
+JUDGED = 50
+"""So many of the best are judged again where there is a reranker."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
@@ -87,6 +97,8 @@ class SearchAnswer(BaseModel):
     hits: list[Hit]
     took_ms: int
     trace_id: str
+    reranker: str | None = Field(None, description="The model that judged the best passages again; null: none did.")
+    notices: list[str] = Field(default_factory=list, description="What could not be done for this answer, and why.")
 
 
 class Library(Protocol):
@@ -95,57 +107,130 @@ class Library(Protocol):
     async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
         """As in :class:`earshot.kernel.gate.Standings`."""
 
-    async def recording(self, tenant: str, recording_id: str) -> Recording | None:
-        """As in :class:`earshot.kernel.ports.Recordings`."""
+    async def excerpts(self, tenant: str, wanted: Mapping[str, Collection[int]]) -> Mapping[str, Excerpt]:
+        """As in :class:`earshot.kernel.ports.excerpts.Excerpts`."""
 
-    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
-        """As in :class:`earshot.kernel.ports.Transcripts`."""
+
+@dataclass(frozen=True)
+class Judge:
+    """A reranker, and how many of the best passages it is shown."""
+
+    reranker: Reranker
+    candidates: int = JUDGED
+
+
+@dataclass
+class _Finding:
+    """What one search needs, and what came of it beside its hits."""
+
+    request: SearchRequest
+    tenant: str
+    encoder: Encoder
+    vectors: VectorStore
+    library: Library
+    judge: Judge | None
+    question: Question
+    reranker: str | None = None
+    notices: list[str] = field(default_factory=list)
 
 
 async def search(
-    request: SearchRequest, tenant: str, encoder: Encoder, vectors: VectorStore, library: Library
+    request: SearchRequest,
+    tenant: str,
+    encoder: Encoder,
+    vectors: VectorStore,
+    library: Library,
+    judge: Judge | None = None,
 ) -> SearchAnswer:
     """The passages of a tenant that answer a question best.
 
-    Nothing erased is shown, whatever the index still holds. Passages that overlap are one hit: of two revisions the
-    higher, else the better one.
+    Nothing erased is shown or counts, whatever the index still holds. Passages that overlap are one hit: of two
+    revisions the higher, else the better one. A reranker that fails is left out, and the answer says so.
 
     Raises:
         Unavailable: the vector store, the catalog or the model does not answer.
     """
     started = time.perf_counter()
     with span("search", **{"earshot.mode": request.mode, "earshot.top_k": request.top_k}) as current:
-        found = await _find(request, tenant, encoder, vectors, library)
+        finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query))
+        found = await _find(finding)
         with span("look up the recordings"):
             hits = await _describe(found, request.query, tenant, library)
         took_ms = round((time.perf_counter() - started) * 1000)
-        return SearchAnswer(hits=hits, took_ms=took_ms, trace_id=trace_id_of(current))
+        return SearchAnswer(
+            hits=hits,
+            took_ms=took_ms,
+            trace_id=trace_id_of(current),
+            reranker=finding.reranker,
+            notices=finding.notices,
+        )
 
 
-async def _find(
-    request: SearchRequest, tenant: str, encoder: Encoder, vectors: VectorStore, library: Library
-) -> list[ScoredPassage]:
+async def _find(finding: _Finding) -> list[ScoredPassage]:
     """The best visible passages; asks for more while too many of those found may not be shown."""
-    vector = None
-    if request.mode != "keyword":
-        with span("embed the query"):
-            vector = await encoder.encode_query(request.query)
-    limit = request.top_k * SPARE
+    request = finding.request
+    limit = max(CANDIDATES, request.top_k * SPARE)
     while True:
-        with span("ask the vector store"):
-            found = await vectors.search(
-                ids.index_name(encoder.model, encoder.dimensions),
-                tenant,
-                text=request.query,
-                vector=vector,
-                mode=request.mode,
-                filters=_filters(request.filters),
-                limit=limit,
-            )
-        shown = distinct(await _visible(found, tenant, library))
-        if len(shown) >= request.top_k or len(found) < limit or limit >= MOST_FETCHED:
-            return shown[: request.top_k]
+        candidates = await _candidates(finding, limit)
+        full = limit in (len(candidates.keyword), len(candidates.vector))
+        seen = await _visible(candidates, finding.tenant, finding.library)
+        with span("rank"):
+            shown = distinct(rank(seen, finding.question, request.mode))
+        if len(shown) >= request.top_k or not full or limit >= MOST_FETCHED:
+            break
         limit = min(limit * 4, MOST_FETCHED)
+    if finding.judge is not None and shown:
+        shown = await _judged(finding, finding.judge, seen, shown)
+    return shown[: request.top_k]
+
+
+async def _candidates(finding: _Finding, limit: int) -> Candidates:
+    """What the store finds by words and by meaning, side by side, as far as the mode asks for either."""
+    request, encoder = finding.request, finding.encoder
+    index, filters = ids.index_name(encoder.model, encoder.dimensions), _filters(request.filters)
+
+    async def ask(mode: SearchMode) -> list[ScoredPassage]:
+        text, vector = finding.question.keywords, None
+        if mode == "vector":
+            with span("embed the query"):
+                vector = await encoder.encode_query(request.query)
+        with span("ask the vector store", **{"earshot.mode": mode}):
+            return await finding.vectors.search(
+                index, finding.tenant, text=text, vector=vector, mode=mode, filters=filters, limit=limit
+            )
+
+    if request.mode != "hybrid":
+        found = await ask(request.mode)
+        return Candidates(found if request.mode == "keyword" else (), found if request.mode == "vector" else (), limit)
+    by_words, by_vector = await asyncio.gather(ask("keyword"), ask("vector"))
+    return Candidates(by_words, by_vector, limit)
+
+
+async def _visible(candidates: Candidates, tenant: str, library: Library) -> Candidates:
+    keys = {(tenant, passage.recording_id) for passage in candidates.passages.values()}
+    standings = await library.standings(keys)
+
+    def shown(hits: Sequence[ScoredPassage]) -> list[ScoredPassage]:
+        return [hit for hit in hits if visible(standings.get((tenant, hit.passage.recording_id)), hit.passage.revision)]
+
+    return replace(candidates, keyword=shown(candidates.keyword), vector=shown(candidates.vector))
+
+
+async def _judged(
+    finding: _Finding, judge: Judge, candidates: Candidates, ranked: list[ScoredPassage]
+) -> list[ScoredPassage]:
+    """Ranked again with what the reranker says of the best; as it was when it fails."""
+    best = [hit.passage for hit in ranked[: judge.candidates]]
+    try:
+        with span("rerank", **{"earshot.model": judge.reranker.model}):
+            scores = await judge.reranker.rerank(finding.request.query, [passage.text for passage in best])
+    except EarshotError as error:
+        finding.notices.append(f"Not reranked: {error}")
+        return ranked
+    finding.reranker = judge.reranker.model
+    judged = {passage.id: score for passage, score in zip(best, scores, strict=True)}
+    again = replace(candidates, judged=judged)
+    return distinct(rank(again, finding.question, finding.request.mode))
 
 
 def _filters(given: Filters) -> SearchFilters:
@@ -158,11 +243,6 @@ def _filters(given: Filters) -> SearchFilters:
         recorded_from=given.from_,
         recorded_to=given.to,
     )
-
-
-async def _visible(found: Sequence[ScoredPassage], tenant: str, library: Library) -> list[ScoredPassage]:
-    standings = await library.standings({(tenant, hit.passage.recording_id) for hit in found})
-    return [hit for hit in found if visible(standings.get((tenant, hit.passage.recording_id)), hit.passage.revision)]
 
 
 def distinct(found: Sequence[ScoredPassage]) -> list[ScoredPassage]:
@@ -189,24 +269,20 @@ def _overlap(one: IndexedPassage, other: IndexedPassage) -> bool:
 
 
 async def _describe(found: Sequence[ScoredPassage], query: str, tenant: str, library: Library) -> list[Hit]:
-    """What the catalog knows of the hits: one look for each recording. One erased in this moment is left out."""
-    hits: dict[int, Hit] = {}
-    for recording_id in dict.fromkeys(hit.passage.recording_id for hit in found):
-        recording = await library.recording(tenant, recording_id)
-        if recording is None:
-            continue
-        mine = {place: hit for place, hit in enumerate(found) if hit.passage.recording_id == recording_id}
-        near = {hit.passage.segment_index + step for hit in mine.values() for step in (-1, 0, 1)}
-        segments = await library.segments(tenant, recording_id, {index for index in near if index >= 0})
-        by_index = {segment.index: segment for segment in segments}
-        hits |= {place: _hit(hit, query, recording, by_index) for place, hit in mine.items()}
-    return [hits[place] for place in sorted(hits)]
+    """What the catalog knows of the hits, in one look. One erased in this moment is left out."""
+    wanted: dict[str, set[int]] = {}
+    for hit in found:
+        wanted.setdefault(hit.passage.recording_id, set()).add(hit.passage.segment_index)
+    excerpts = await library.excerpts(tenant, wanted)
+    known = [(hit, excerpts[hit.passage.recording_id]) for hit in found if hit.passage.recording_id in excerpts]
+    return [_hit(hit, query, excerpt) for hit, excerpt in known]
 
 
-def _hit(found: ScoredPassage, query: str, recording: Recording, segments: Mapping[int, SegmentTranscribed]) -> Hit:
-    passage = found.passage
-    before, after = around(passage, segments)
-    words = words_of(passage, segments.get(passage.segment_index))
+def _hit(found: ScoredPassage, query: str, excerpt: Excerpt) -> Hit:
+    passage, recording = found.passage, excerpt.recording
+    segment = excerpt.segments.get(passage.segment_index)
+    before, after = around(passage, segment, excerpt.texts)
+    words = words_of(passage, segment)
     place = locate(query, words)
     start_ms = passage.start_ms if place is None else max(passage.start_ms, words[place].start_ms)
     audio = None

@@ -16,21 +16,22 @@ class StandingsPart(Part):
 
     async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
         """The standing of each recording known; the others are left out."""
-        c = t.recordings.c
-        columns = sa.select(c.tenant, c.id, c.state, c.revision, c.visible_from)
+        return await self._db.read(lambda connection: standings_of(connection, keys)) if keys else {}
 
-        def work(connection: sa.Connection) -> dict[RecordingKey, Standing]:
-            found: dict[RecordingKey, Standing] = {}
-            for some in chunks(sorted(set(keys))):
-                rows = list(connection.execute(columns.where(sa.tuple_(c.tenant, c.id).in_(some))))
-                several = [(row.tenant, row.id) for row in rows if row.visible_from < row.revision]
-                cancelled = _cancelled(connection, several)
-                for row in rows:
-                    lower = cancelled.get((row.tenant, row.id), frozenset())
-                    found[(row.tenant, row.id)] = Standing(row.state, row.revision, row.visible_from, lower)
-            return found
 
-        return await self._db.read(work) if keys else {}
+def standings_of(connection: sa.Connection, keys: Collection[RecordingKey]) -> dict[RecordingKey, Standing]:
+    """The standing of each recording known; the others are left out."""
+    c = t.recordings.c
+    columns = sa.select(c.tenant, c.id, c.state, c.revision, c.visible_from)
+    found: dict[RecordingKey, Standing] = {}
+    for some in chunks(sorted(set(keys))):
+        rows = list(connection.execute(columns.where(sa.tuple_(c.tenant, c.id).in_(some))))
+        several = [(row.tenant, row.id) for row in rows if row.visible_from < row.revision]
+        cancelled = _cancelled(connection, several)
+        for row in rows:
+            lower = cancelled.get((row.tenant, row.id), frozenset())
+            found[(row.tenant, row.id)] = Standing(row.state, row.revision, row.visible_from, lower)
+    return found
 
 
 def _cancelled(connection: sa.Connection, keys: Sequence[RecordingKey]) -> Mapping[RecordingKey, frozenset[int]]:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.attempt_rows import store_segments
-from earshot.adapters.catalog.base import Part, chunks, lock_recordings
+from earshot.adapters.catalog.base import lock_recordings
+from earshot.adapters.catalog.excerpts import ExcerptsPart
 from earshot.adapters.catalog.rows import cancelled_revisions
 from earshot.kernel.events import SegmentTranscribed
 from earshot.kernel.gate import Standing, visible
 from earshot.kernel.ports import StoredSegment
 
 
-class TranscriptsPart(Part):
+class TranscriptsPart(ExcerptsPart):
     """Stored segments by recording, index and revision."""
 
     async def store(self, segments: Sequence[StoredSegment]) -> None:
@@ -55,18 +56,8 @@ class TranscriptsPart(Part):
 
     async def transcript(self, tenant: str, recording_id: str) -> list[SegmentTranscribed]:
         """For every index the visible segment with the highest revision, in order of index."""
-        return await self._visible(tenant, recording_id, sa.true())
-
-    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
-        """As :meth:`transcript`, for these indexes alone; at most ``CHUNK`` of them are looked for at once."""
-        found: list[SegmentTranscribed] = []
-        for some in chunks(sorted(set(indexes))):
-            found += await self._visible(tenant, recording_id, t.transcript_segments.c.segment.in_(some))
-        return found
-
-    async def _visible(self, tenant: str, recording_id: str, which: sa.ColumnElement[bool]) -> list[SegmentTranscribed]:
         c = t.transcript_segments.c
-        mine = sa.and_(_of(tenant, recording_id), which)
+        mine = _of(tenant, recording_id)
 
         def work(connection: sa.Connection) -> list[str]:
             shown = _shown(connection, tenant, recording_id)
