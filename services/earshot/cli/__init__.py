@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from earshot.cli import dlq, events, reindex, remote, reprocess, system
+from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, system
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient
 
 app = typer.Typer(
@@ -19,6 +19,8 @@ system.register(app)
 remote.register(app)
 events.register(app)
 dlq.register(app)
+quality.register(app)
+replay.register(app)
 reindex.register(app)
 reprocess.register(app)
 

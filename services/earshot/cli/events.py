@@ -34,7 +34,7 @@ def publish(
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
     """Publish JSON events to a topic, as Avro with the headers of the specification."""
-    known = _topic(topic)
+    known = topic_of(topic)
     if known.event is None:
         raise Permanent("Dead letters are written by stages only.", next_step="Publish to the topic itself.")
     lines = (file.read_text(encoding="utf-8") if file else sys.stdin.read()).splitlines()
@@ -53,10 +53,11 @@ def tail(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
 ) -> None:
     """Print the events of a topic as they come."""
-    asyncio.run(_tail(_topic(topic), from_start, follow, json))
+    asyncio.run(_tail(topic_of(topic), from_start, follow, json))
 
 
-def _topic(name: str) -> Topic:
+def topic_of(name: str) -> Topic:
+    """The topic of a name without prefix, dead letters included. Raises ``Permanent`` with those there are."""
     base = name.removesuffix(DEAD_LETTER_SUFFIX)
     if base not in BY_NAME:
         raise Permanent(f"There is no topic {name!r}.", next_step=f"Choose one of: {', '.join(BY_NAME)}.")
