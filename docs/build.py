@@ -93,12 +93,13 @@ def settings() -> str:
 
 
 def _settings_classes() -> list[type[BaseSettings]]:
-    found: list[type[BaseSettings]] = [Settings]
+    """What all share, then each service's own and its adapters'; no bases of others."""
+    found: dict[type[BaseSettings], None] = {Settings: None}
     for name in SETTINGS_MODULES:
         values = vars(import_module(name)).values()
-        kinds = (value for value in values if isinstance(value, type) and issubclass(value, BaseSettings))
-        found.extend(kind for kind in kinds if kind.__module__ == name)
-    return found
+        kinds = [value for value in values if isinstance(value, type) and issubclass(value, BaseSettings)]
+        found |= dict.fromkeys(kind for kind in kinds if kind is not BaseSettings)
+    return [kind for kind in found if not any(other is not kind and issubclass(other, kind) for other in found)]
 
 
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {

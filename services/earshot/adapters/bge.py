@@ -118,7 +118,7 @@ def load(name: str, make: Callable[[], T]) -> T:
     try:
         from transformers.utils.logging import disable_progress_bar  # type: ignore[import-not-found,unused-ignore]
 
-        disable_progress_bar()
+        disable_progress_bar()  # type: ignore[no-untyped-call,unused-ignore]
         return make()
     except ImportError as error:
         raise Misconfigured(f"{name} needs FlagEmbedding: {error}.", next_step=INSTALL) from error

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pydantic import Field
-from pydantic_settings import BaseSettings
 
+from earshot.adapters.remote import RemoteSettings
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.settings import config, load
 
@@ -16,14 +16,24 @@ if TYPE_CHECKING:
     from earshot.kernel.ports import Encoder
 
 
-class EncoderSettings(BaseSettings):
+class EncoderSettings(RemoteSettings):
     """``EARSHOT_EMBEDDER__…``, the part that the query service reads too."""
 
     model_config = config("EMBEDDER__")
 
-    model: str = Field("wordllama", description="wordllama, bge-m3, or the folder of a model like BGE-M3.")
+    model: str = Field(
+        "wordllama",
+        description="wordllama, wordllama:128, bge-m3, the folder of a model like BGE-M3; with a URL, a name there.",
+    )
     model_cache: Path | None = Field(None, description="Where models from the hub are kept; empty: HF_HOME.")
     device: str = Field("", description="cuda:0, cpu, …; empty: the first GPU there is, else the CPU.")
+    url: str = Field(
+        "",
+        pattern=r"^(https?://\S+)?$",
+        description="Server with OpenAI's API, up to before /embeddings: https://api.openai.com/v1; empty: here.",
+    )
+    dimensions: int = Field(0, ge=0, le=8192, description="Of the vectors of the server at that URL.")
+    batch_texts: int = Field(32, ge=1, le=2048, description="Passages in one request to the server at that URL.")
 
 
 def choose(settings: EncoderSettings | None = None) -> Encoder:
@@ -40,6 +50,11 @@ def choose(settings: EncoderSettings | None = None) -> Encoder:
 
 @lru_cache(maxsize=2)  # the one that serves, and the next
 def _load(settings: EncoderSettings) -> Encoder:
+    if settings.url:
+        from earshot.adapters.remote_embedder import RemoteEncoder
+
+        model = "" if settings.model == "wordllama" else settings.model  # the default names none of theirs
+        return RemoteEncoder(settings, model, settings.dimensions, settings.batch_texts)
     family, _, dimensions = settings.model.partition(":")
     if family == "wordllama":
         from earshot.adapters.wordllama import WordLlamaEncoder

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from earshot.adapters.rerankers import RerankerSettings
 from earshot.kernel.settings import config
+
+__all__ = ["QuerySettings", "RerankerSettings"]
 
 
 class QuerySettings(BaseSettings):
