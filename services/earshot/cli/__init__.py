@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 system.register(app)
 remote.register(app)
+quality.register(app)
 events.register(app)
 dlq.register(app)
 quality.register(app)
