@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, system
+from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, speakers, system
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ app = typer.Typer(
 )
 system.register(app)
 remote.register(app)
-quality.register(app)
+speakers.register(app)
 events.register(app)
 dlq.register(app)
 quality.register(app)
