@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.gate import Gate
 from earshot.kernel.settings import Settings
+from earshot.kernel.topics import all_topics
 from earshot.streams.health import HealthServer
 from earshot.streams.host import Host, Ports
 from earshot.streams.metrics import NAMES
@@ -72,6 +74,33 @@ async def test_a_paused_worker_is_live_but_not_ready_and_says_why(url: str, host
         assert (await get(f"{url}/health/live")).status_code == 200
         ready = await get(f"{url}/health/ready")
     assert (ready.status_code, ready.json()["reason"]) == (503, "The store is down.")
+
+
+async def test_a_worker_that_is_still_loading_its_model_is_live_and_not_ready(tmp_path: Path) -> None:
+    loading, loaded = asyncio.Event(), asyncio.Event()
+
+    @asynccontextmanager
+    async def model() -> AsyncIterator[None]:
+        loading.set()
+        await loaded.wait()
+        yield
+
+    settings = Settings(broker_url=f"sqlite://{tmp_path}/log.sqlite")
+    kit = Kit(settings)
+    ports = Ports(kit.codec, Gate(FakeStandings()), FakeAttempts(), FakeHeartbeats(), kit.log)
+    host = Host(stage_of(nothing, resources=model), settings, WorkerSettings(), ports)
+    await kit.log.create({topic.name: {} for topic in all_topics()}, 1)
+    async with AsyncExitStack() as stack, HealthServer(host, "127.0.0.1", 0) as server:
+        url = f"http://127.0.0.1:{server.port}"
+        start = asyncio.create_task(host._start(stack))
+        await asyncio.wait_for(loading.wait(), 30)
+        assert (await get(f"{url}/health/live")).status_code == 200
+        ready = await get(f"{url}/health/ready")
+        assert (ready.status_code, ready.json()["reason"]) == (503, "It is loading what it works with.")
+        start.cancel()
+        await asyncio.gather(start, return_exceptions=True)
+        assert (await get(f"{url}/health/ready")).status_code == 200
+    await kit.log.close()
 
 
 async def test_a_dependency_that_does_not_answer_is_named(url: str, dependency: Dependency) -> None:

@@ -16,6 +16,8 @@ from earshot.adapters.engine_process import EngineProcess, Plan
 from earshot.adapters.engines import EngineSettings
 from earshot.kernel.errors import EngineRejected, Misconfigured, Unavailable, UnitCrashed
 from earshot.kernel.ports import Clip
+from tests.audio import silence
+from tests.fakes_speech import clip
 from tests.waiting import eventually
 
 SOON = 0.2
@@ -272,6 +274,28 @@ async def test_a_bug_in_the_background_stops_the_worker_at_the_next_batch(shop):
     with pytest.raises(KeyError):
         await chain.__aexit__(None, None, None)
     assert small.running is None
+
+
+def test_the_engine_in_the_documentation_works(tmp_path, monkeypatch):
+    """With a library beside it that answers as NVIDIA's does."""
+    (tmp_path / "nemo" / "collections").mkdir(parents=True)
+    (tmp_path / "nemo" / "collections" / "asr.py").write_text(
+        "from types import SimpleNamespace as N\n"
+        "class Model:\n"
+        "    def to(self, device): return self\n"
+        "    def transcribe(self, samples, timestamps):\n"
+        "        words = [{'word': 'polly', 'start': 0.1, 'end': 0.4}]\n"
+        "        return [N(text='polly', timestamp={'word': words}) for _ in samples]\n"
+        "models = N(ASRModel=N(from_pretrained=lambda name: Model()))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    document = (Path(__file__).parents[2] / "docs" / "engines.md").read_text()
+    namespace: dict = {}
+    exec(document.split("```python engine\n")[1].split("```")[0], namespace)
+    parakeet = namespace["Parakeet"]("cpu", None)
+    (heard,) = parakeet.recognize([clip(silence(1), 5000)])
+    assert [(word.text, word.start_ms, word.end_ms) for word in heard.words] == [("polly", 5100, 5400)]
+    assert heard.engine.name == "parakeet"
 
 
 async def test_somebody_elses_class_is_an_engine_of_the_chain(tmp_path):

@@ -89,11 +89,13 @@ def search(
     mode: Annotated[str, typer.Option(help="hybrid, keyword or vector.")] = "hybrid",
     collection: Annotated[str, typer.Option(help="Only in this collection.")] = "",
     recording: Annotated[str, typer.Option(help="Only in this recording (either kind of id).")] = "",
+    speaker: Annotated[str, typer.Option(help="Only what this speaker says: a name, or a label.")] = "",
     json: Json = False,
 ) -> None:
     """Find what was said, with the second it was said."""
     client = Client()
-    filters = {"collection": collection, "recording_id": client.recording_id(recording) if recording else ""}
+    only = client.recording_id(recording) if recording else ""
+    filters = {"collection": collection, "recording_id": only, "speaker": speaker}
     body = {
         "query": " ".join(query),
         "top_k": top_k,
@@ -105,9 +107,9 @@ def search(
         as_json(answer)
         return
     for hit in answer["hits"]:
-        out.print(
-            f"{clock(hit['start_ms'])}-{clock(hit['end_ms'])}  [bold]{escape(hit['title'] or hit['recording_id'])}[/]"
-        )
+        where = f"{clock(hit['start_ms'])}-{clock(hit['end_ms'])}"
+        said_by = f"  {escape(', '.join(hit['speakers']))}" if hit["speakers"] else ""
+        out.print(f"{where}  [bold]{escape(hit['title'] or hit['recording_id'])}[/]{said_by}")
         out.print(f"    {escape(hit['text'])}")
     if not answer["hits"]:
         err.print("Nothing found.")
@@ -166,6 +168,21 @@ def status(
     for recording in recordings:
         out.print(f"{recording['id']}  {recording['job']['state']:<10} {escape(recording['title'])}")
     out.print(f"{len(recordings)} recordings at {client.url}, version {about['version']}")
+    for line in _engines(about["engines"]):
+        out.print(line, markup=False)
+    for reason in about["degraded"]:
+        err.print(f"Degraded: {escape(reason)}")
+    if not about["diarization"]["on"]:
+        err.print(escape(about["diarization"]["detail"]))
+
+
+def _engines(engines: list[dict[str, Any]]) -> Iterable[str]:
+    """Who does the work now, a line for each stage that uses an engine or a model."""
+    for entry in engines:
+        engine = entry.get("engine")
+        who = f"{engine['name']} {engine['model']} on {engine['device']}" if engine else entry.get("model")
+        if who:
+            yield f"{entry['stage']:<12} {who}"
 
 
 def _print_job(job: dict[str, Any]) -> None:

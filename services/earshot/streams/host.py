@@ -129,6 +129,7 @@ class Host:
                 await _cancelled([start])
                 return 0
             app, processor = start.result()
+            background.append(asyncio.create_task(self._call("heartbeat_failed", self._beat)))  # it is ready now
             background.append(asyncio.create_task(self._look_at_lag(app)))
             background.append(asyncio.create_task(self._look_for_the_end()))
             pumps = [asyncio.create_task(self._pump(processor)) for _ in range(self.stage.batches_in_work)]
@@ -138,7 +139,8 @@ class Host:
     async def _start(self, stack: AsyncExitStack) -> tuple[faust.App, Processor]:
         """Check the topics, enter the stage's resources and start the app; waits while a dependency is down."""
         partitions = await self._patience.until(self._partitions)
-        await self._patience.until(lambda: stack.enter_async_context(self.stage.resources()))
+        with self.vitals.pause("It is loading what it works with."):  # alive, and not ready
+            await self._patience.until(lambda: stack.enter_async_context(self.stage.resources()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"earshot-{self.stage.name}-")))
         reader = Reader(self._ports.codec, self._topics)
 
@@ -226,14 +228,14 @@ class Host:
             await asyncio.sleep(PULSE_S)
 
     async def _heartbeat(self) -> None:
-        async def beat() -> None:
-            vitals = self.vitals
-            info = {"lag": vitals.lag, "deliveries": vitals.deliveries, **self.stage.info()}
-            now = datetime.now(UTC)
-            sign = Heartbeat(self.stage.name, self.name, vitals.state, vitals.reason, now, info)
-            await self._ports.heartbeats.beat(sign)
+        await self._repeat("heartbeat_failed", self._worker.heartbeat_s, self._beat)
 
-        await self._repeat("heartbeat_failed", self._worker.heartbeat_s, beat)
+    async def _beat(self) -> None:
+        vitals = self.vitals
+        info = {"lag": vitals.lag, "deliveries": vitals.deliveries, **self.stage.info()}
+        now = datetime.now(UTC)
+        sign = Heartbeat(self.stage.name, self.name, vitals.state, vitals.reason, now, info)
+        await self._ports.heartbeats.beat(sign)
 
     async def _look_at_lag(self, app: faust.App) -> None:
         group, names = self._settings.topic_prefix + self.stage.consumer_group, sorted(self._topics)
@@ -254,15 +256,19 @@ class Host:
         await self._repeat("end_unknown", FINISHED_S, look)
 
     async def _repeat(self, event: str, every_s: float, call: Callable[[], Awaitable[None]]) -> None:
-        """Call again and again; a failure is said, and is no reason to stop working."""
+        """Call again and again."""
         while True:
-            try:
-                await call()
-            except EarshotError as error:
-                log.warning(event, stage=self.stage.name, error=str(error))
-            except Exception:  # a sign of life that cannot be given must never stop the work
-                log.exception(event, stage=self.stage.name)
+            await self._call(event, call)
             await asyncio.sleep(every_s)
+
+    async def _call(self, event: str, call: Callable[[], Awaitable[None]]) -> None:
+        """Call once; a failure is said, and is no reason to stop working."""
+        try:
+            await call()
+        except EarshotError as error:
+            log.warning(event, stage=self.stage.name, error=str(error))
+        except Exception:  # a sign of life that cannot be given must never stop the work
+            log.exception(event, stage=self.stage.name)
 
     @contextmanager
     def _signals(self) -> Any:
