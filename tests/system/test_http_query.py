@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 import pytest
 
 from earshot.kernel.errors import Unavailable
-from earshot.kernel.events import AudioUploaded, Engine, SegmentTranscribed, StageProgressed
+from earshot.kernel.events import AudioUploaded, Engine, Quality, SegmentTranscribed, StageProgressed
 from earshot.kernel.ids import new_recording_id
 from earshot.kernel.ports import Heartbeat, SpanRow, StoredSegment
 from earshot.query.settings import QuerySettings
@@ -149,6 +149,19 @@ async def test_the_list_is_read_page_by_page(web):
         if (cursor := page["next"]) is None:
             break
     assert seen == uploaded[::-1]
+
+
+async def test_a_recording_says_how_it_sounds_and_the_list_is_asked_for_those_that_sound_well(web):
+    uploads = [await web.upload(WAV + bytes([n])) for n in range(3)]
+    for accepted, quality in zip(uploads, (Quality(snr_db=8.0), Quality(snr_db=25.5, bandwidth_hz=8000)), strict=False):
+        about = {"recording_id": accepted["recording_id"], "stage": "segmenter", "state": "done", "segments_total": 1}
+        await web.kit.catalog.record([StageProgressed(**about, end_ms=1000, quality=quality)])
+    shown = [(await web.client.get(f"/api/v1/recordings/{one['id']}")).json()["quality"] for one in uploads]
+    assert [quality and quality["snr_db"] for quality in shown] == [8.0, 25.5, None]
+    page = (await web.client.get("/api/v1/recordings", params={"min_snr_db": 20, "min_bandwidth_hz": 8000})).json()
+    assert [item["id"] for item in page["items"]] == [uploads[1]["recording_id"]]
+    for wrong in ({"min_snr_db": "loud"}, {"min_snr_db": "nan"}, {"max_clipped_ratio": 2}):
+        assert (await web.client.get("/api/v1/recordings", params=wrong)).status_code == 422
 
 
 @pytest.mark.parametrize("cursor", ["x", "W10=", "é", "WyIyMDI2LTAxLTAxIiwgImEiXQ==", "bnVsbA==", "MQ=="])

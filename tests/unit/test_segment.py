@@ -20,7 +20,7 @@ from earshot.kernel.errors import (
     Transient,
     UnitCrashed,
 )
-from earshot.kernel.events import AudioUploaded
+from earshot.kernel.events import AudioUploaded, Quality
 from earshot.kernel.gate import Verdict
 from earshot.kernel.ports import CollectionSettings, CutEnd, CutSegment
 from earshot.kernel.settings import Settings
@@ -32,6 +32,7 @@ from earshot.segmenter.segment import Terms, lease_name, segment
 from tests.audio import silence, speech, wav
 from tests.fakes_catalog import FakeCollections, FakeLeases
 from tests.fakes_media import FakeBlobs, FakeDecoder
+from tests.fakes_mos import FakeMos
 from tests.waiting import eventually
 
 RECORDING = "11111111-1111-4111-8111-111111111111"
@@ -60,9 +61,9 @@ async def blobs():
     return store
 
 
-async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60, collections=None):
+async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60, collections=None, mos=None):
     terms = Terms(max_bytes, "me", lease_s)
-    cut = segment([delivery], blobs, decoder, leases or FakeLeases(), terms, collections or FakeCollections())
+    cut = segment([delivery], blobs, decoder, leases or FakeLeases(), terms, collections or FakeCollections(), mos)
     return [output async for output in cut]
 
 
@@ -81,6 +82,15 @@ async def test_segments_go_to_the_lane_of_their_priority_then_the_total_is_said(
     assert (total.topic, total.event.stage, total.event.state) == (RECORDINGS_PROGRESS, "segmenter", "done")
     said = total.event
     assert (said.segments_total, said.index, said.start_ms, said.end_ms, said.detail) == (2, None, 0, 2500, "")
+
+
+async def test_the_total_says_how_the_recording_sounds_and_what_people_would_think_of_it(blobs):
+    script = [*SCRIPT[:2], CutEnd(2500, 2, quality=Quality(snr_db=21.5))]
+    plain = await run(upload(blobs), blobs, FakeDecoder(script))
+    assert plain[-1].event.quality == Quality(snr_db=21.5)
+    rated = await run(upload(blobs), blobs, FakeDecoder(script), mos=FakeMos([3.0, 4.0]))
+    assert rated[-1].event.quality == Quality(snr_db=21.5, mos=3.5, mos_model="fake")
+    assert plain[0].event == rated[0].event
 
 
 async def test_segments_say_what_their_collection_wishes_unless_the_upload_says_otherwise(blobs):
