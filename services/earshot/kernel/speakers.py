@@ -105,13 +105,13 @@ class Voices:
         """The turns that serve a revision: its own, else those of the next lower one."""
         return next((event for event in reversed(self._found) if event.revision <= revision), None)
 
-    def named(self, label: str) -> str:
-        """What a speaker is called: the given name, else the label."""
-        return self._names.get(label, label)
+    def name(self, label: str) -> str | None:
+        """The name somebody gave a label; ``None`` when nobody did."""
+        return self._names.get(label)
 
-    def all_named(self, labels: Iterable[str]) -> list[str]:
-        """As :meth:`named`, each once."""
-        return list(dict.fromkeys(self.named(label) for label in labels))
+    def named(self, labels: Iterable[str]) -> list[str]:
+        """What speakers are called, each once: the given name, else the label."""
+        return list(dict.fromkeys(self._names.get(label, label) for label in labels))
 
     def who(self, revision: int, start_ms: int, end_ms: int, otherwise: Sequence[str]) -> tuple[str, ...]:
         """The labels of those who speak in a passage; ``otherwise`` when nobody looked for speakers."""

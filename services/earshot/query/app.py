@@ -7,7 +7,6 @@ from collections.abc import AsyncIterable
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
-from fastapi import Path as PathParameter
 from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
@@ -19,19 +18,21 @@ from earshot.adapters.named_encoders import encoder_of
 from earshot.adapters.problems import documented
 from earshot.adapters.web import KitOf, Tenant
 from earshot.adapters.wiring import Kit
-from earshot.kernel.errors import UnknownRecording
-from earshot.kernel.ports import Encoder, Job, QualityBounds, Recording
+from earshot.kernel.ports import Encoder, Job, QualityBounds
 from earshot.kernel.ports.indexes import Index
 from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
 from earshot.query import cues, media
 from earshot.query.alias import Alias
-from earshot.query.health import About, Readiness, degraded_of, engines_of, readiness
+from earshot.query.found import FoundJob, FoundRecording
+from earshot.query.health import About, Readiness, degraded_of, diarization_of, engines_of, readiness
 from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
 from earshot.query.quality import quality_bounds
 from earshot.query.search import SearchAnswer, SearchRequest, search
 from earshot.query.settings import QuerySettings
+from earshot.query.speakers import router as speakers_router
+from earshot.query.speakers import voices_of
 from earshot.query.views import (
     PREFIX,
     JobView,
@@ -45,40 +46,8 @@ from earshot.query.views import (
     trace_view,
 )
 
-Id = Annotated[str, PathParameter(max_length=100, description="A job's id or a recording's.")]
-
 api = APIRouter(prefix=PREFIX)
 health = APIRouter(tags=["health"])
-
-
-# --- finding things ---------------------------------------------------------------------------------------------
-
-
-def _plain(text: str) -> bool:
-    return text.isascii() and text.isprintable()
-
-
-async def find_job(id: Id, tenant: Tenant, kit: KitOf) -> Job:  # noqa: A002 - the name in the path
-    """The job of either id. Raises ``UnknownRecording``."""
-    job = await kit.catalog.job(tenant, id) if _plain(id) else None
-    if job is None:
-        raise UnknownRecording("There is no job or recording with this id.", next_step=f"See GET {PREFIX}/recordings.")
-    return job
-
-
-async def find_recording(id: Id, tenant: Tenant, kit: KitOf) -> Recording:  # noqa: A002 - the name in the path
-    """The recording of either id. Raises ``UnknownRecording``."""
-    recording = await kit.catalog.recording(tenant, id) if _plain(id) else None
-    if recording is None:
-        job = await find_job(id, tenant, kit)
-        recording = await kit.catalog.recording(tenant, job.recording_id)
-    if recording is None:
-        raise UnknownRecording("The recording was erased.", next_step=f"See GET {PREFIX}/recordings.")
-    return recording
-
-
-FoundJob = Annotated[Job, Depends(find_job)]
-FoundRecording = Annotated[Recording, Depends(find_recording)]
 
 
 # --- what this is -----------------------------------------------------------------------------------------------
@@ -87,8 +56,9 @@ FoundRecording = Annotated[Recording, Depends(find_recording)]
 @api.get("/", tags=["about"], responses=documented())
 async def about(_tenant: Tenant, kit: KitOf) -> About:
     """What this is, its version, and the engines in use."""
-    engines = engines_of(await kit.catalog.heartbeats())
-    return About(version=__version__, engines=engines, degraded=degraded_of(engines))
+    beats = await kit.catalog.heartbeats()
+    engines = engines_of(beats)
+    return About(version=__version__, engines=engines, degraded=degraded_of(engines), diarization=diarization_of(beats))
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------
@@ -207,7 +177,9 @@ async def get_transcript(
     format: Annotated[Literal["json", "txt", "srt", "vtt"], Query()] = "json",  # noqa: A002 - the name in the query
 ) -> Response:
     """What was said, as soon as it is transcribed; stretches that failed are marked missing."""
-    segments = await kit.catalog.transcript(tenant, recording.id)
+    voices = await voices_of(recording, tenant, kit)
+    heard = await kit.catalog.transcript(tenant, recording.id)
+    segments = await asyncio.to_thread(lambda: [voices.shown(segment) for segment in heard])
     job = await kit.catalog.job(tenant, recording.id)
     missing = missing_of(job)
     if format == "json":
@@ -241,6 +213,9 @@ def missing_of(job: Job | None) -> list[cues.Missing]:
 async def get_audio(request: Request, recording: FoundRecording, kit: KitOf) -> Response:
     """The audio as it was uploaded; byte ranges are supported."""
     return await media.serve(request, recording, kit.blobs)
+
+
+api.include_router(speakers_router)
 
 
 # --- health -----------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from earshot.kernel.events import SegmentTranscribed, Word
@@ -124,19 +125,30 @@ def as_vtt(segments: Iterable[SegmentTranscribed]) -> str:
 
 
 def as_text(segments: Iterable[SegmentTranscribed], missing: Sequence[Missing] = ()) -> str:
-    """One line a segment, the speaker before it where it changes; what is missing is said where it is missing."""
+    """One line a segment, or a speaker's part of it, named where it changes; what is missing is said where it is."""
     gaps = [
         (gap.start_ms, f"[missing {_stamp(gap.start_ms, '.')} to {_stamp(gap.end_ms, '.')}: {gap.error}]")
         for gap in missing
     ]
     said, speaker = list[tuple[int, str]](), None
-    for segment in segments:
-        text = " ".join(_CONTROL.sub(" ", segment.text).split())
+    for start_ms, who, spoken in (part for segment in segments for part in _parts(segment)):
+        text = " ".join(_CONTROL.sub(" ", spoken).split())
         if text:
-            named = segment.speaker and segment.speaker != speaker
-            said.append((segment.start_ms, f"{segment.speaker}: {text}" if named else text))
-            speaker = segment.speaker
+            said.append((start_ms, f"{who}: {text}" if who and who != speaker else text))
+            speaker = who
     return "".join(f"{line}\n" for _, line in sorted(said + gaps, key=lambda item: item[0]))
+
+
+def _parts(segment: SegmentTranscribed) -> Iterator[tuple[int, str | None, str]]:
+    """A segment's (start, speaker, text), one for each stretch of words by the same speaker."""
+    if len({word.speaker or segment.speaker for word in segment.words}) < 2:
+        speaker = segment.words[0].speaker if segment.words else None
+        yield segment.start_ms, speaker or segment.speaker, segment.text
+        return
+    space = "" if "".join(word.text for word in segment.words) in segment.text else " "
+    for speaker, words in groupby(segment.words, key=lambda word: word.speaker or segment.speaker):
+        part = list(words)
+        yield part[0].start_ms, speaker, space.join(word.text for word in part)
 
 
 def as_json(

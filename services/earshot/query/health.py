@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import BlobMissing, EarshotError
+from earshot.kernel.ledger import SPEAKER_STAGE
 from earshot.kernel.ports import Heartbeat
 from earshot.query.settings import QuerySettings
 
@@ -29,6 +30,13 @@ class Readiness(BaseModel):
     stages: dict[str, Check]
 
 
+class Diarization(BaseModel):
+    """Whether speakers are told apart."""
+
+    on: bool
+    detail: str = Field(description="By what; or why not, and how to turn it on.")
+
+
 class About(BaseModel):
     """What this is, and what does the work."""
 
@@ -38,6 +46,7 @@ class About(BaseModel):
     docs: str = "/docs"
     engines: list[dict[str, Any]] = Field(description="What each worker says of the engine or model it uses.")
     degraded: list[str] = Field(description="What a fallback does now, and how to turn the real thing on.")
+    diarization: Diarization
 
 
 async def readiness(kit: Kit, settings: QuerySettings, *, with_stages: bool = True) -> Readiness:
@@ -95,12 +104,23 @@ def engines_of(beats: list[Heartbeat]) -> list[dict[str, Any]]:
     """What workers say of their engines, each once."""
     said: list[dict[str, Any]] = []
     for beat in sorted(beats, key=lambda beat: (beat.stage, beat.at)):
-        said_of = {name: beat.info[name] for name in ("engine", "model") if name in beat.info}
+        said_of = {name: beat.info[name] for name in ("engine", "model", "chain") if name in beat.info}
         if said_of:
             entry = {"stage": beat.stage, "state": beat.state, **said_of}
             if entry not in said:
                 said.append(entry)
     return said
+
+
+def diarization_of(beats: list[Heartbeat]) -> Diarization:
+    """Whether a diarizer that shows signs of life tells speakers apart; if none does, why."""
+    mine = [beat for beat in beats if beat.stage == SPEAKER_STAGE]
+    engines = [beat.info["engine"] for beat in mine if "engine" in beat.info]
+    if engines:
+        return Diarization(on=True, detail=f"{engines[0]['name']} with {engines[0]['model']} on {engines[0]['device']}")
+    reasons = [str(beat.info.get("off") or beat.reason or "The diarizer is starting.") for beat in mine]
+    why = reasons[0] if reasons else "No diarizer is running. Start one with: earshot worker diarizer"
+    return Diarization(on=False, detail=f"Diarization is off: speakers are not told apart. {why}")
 
 
 def degraded_of(engines: list[dict[str, Any]]) -> list[str]:

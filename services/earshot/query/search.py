@@ -12,7 +12,7 @@ from typing import Annotated, Protocol
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from earshot.kernel import ids
-from earshot.kernel.errors import EarshotError
+from earshot.kernel.errors import EarshotError, Permanent
 from earshot.kernel.events import Word
 from earshot.kernel.gate import RecordingKey, Standing, visible
 from earshot.kernel.ports import (
@@ -25,6 +25,7 @@ from earshot.kernel.ports import (
     VectorStore,
 )
 from earshot.kernel.ports.excerpts import Excerpt
+from earshot.kernel.speakers import Voices
 from earshot.kernel.telemetry import span, trace_id_of
 from earshot.query.context import around, words_of
 from earshot.query.locate import locate
@@ -36,6 +37,9 @@ CANDIDATES = 100
 SPARE = 3
 """And so many times more than asked for: some are not visible, some are the same stretch again."""
 MOST_FETCHED = 2000
+MOST_NAMESAKES = 1000
+"""Recordings in which one name was given; more make a filter that no store answers well."""
+NOBODY = Voices()
 JUDGED = 50
 """So many of the best are judged again where there is a reranker."""
 
@@ -51,7 +55,7 @@ class Filters(BaseModel):
         None, description="One or several."
     )
     collection: Name | None = Field(None, description="The collection it was uploaded to.")
-    speaker: Name | None = Field(None, description="A label that speaks in the passage.")
+    speaker: Name | None = Field(None, description="Who speaks in the passage: a label, or the name it was given.")
     language: Name | None = Field(None, description="BCP 47, as spoken.")
     from_: datetime | None = Field(None, alias="from", description="Recorded at this time or later.")
     to: datetime | None = Field(None, description="Recorded at this time or earlier.")
@@ -85,7 +89,7 @@ class Hit(BaseModel):
     words: list[Word] = Field(description="With their times; empty for transcripts without.")
     context_before: str = Field(description="What was said just before.")
     context_after: str = Field(description="What was said just after.")
-    speakers: list[str]
+    speakers: list[str] = Field(description="Who speaks in it, by name where somebody gave one, else by label.")
     score: float = Field(description="Higher is better; comparable within one answer only.")
     media_url: str | None = Field(description="The audio at this stretch (W3C Media Fragments); null without audio.")
     degraded: bool = Field(description="A fallback engine wrote it down.")
@@ -110,6 +114,12 @@ class Library(Protocol):
     async def excerpts(self, tenant: str, wanted: Mapping[str, Collection[int]]) -> Mapping[str, Excerpt]:
         """As in :class:`earshot.kernel.ports.excerpts.Excerpts`."""
 
+    async def voices(self, tenant: str, recording_ids: Collection[str]) -> Mapping[str, Voices]:
+        """As in :class:`earshot.kernel.ports.speakers.Speakers`."""
+
+    async def speakers_named(self, tenant: str, name: str, limit: int) -> list[tuple[str, str]]:
+        """As in :class:`earshot.kernel.ports.speakers.Speakers`."""
+
 
 @dataclass(frozen=True)
 class Judge:
@@ -130,6 +140,7 @@ class _Finding:
     library: Library
     judge: Judge | None
     question: Question
+    called: tuple[tuple[str, str], ...] = ()
     reranker: str | None = None
     notices: list[str] = field(default_factory=list)
 
@@ -152,7 +163,8 @@ async def search(
     """
     started = time.perf_counter()
     with span("search", **{"earshot.mode": request.mode, "earshot.top_k": request.top_k}) as current:
-        finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query))
+        called = await _called(request.filters.speaker, tenant, library)
+        finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query), called)
         found = await _find(finding)
         with span("look up the recordings"):
             hits = await _describe(found, request.query, tenant, library)
@@ -187,7 +199,8 @@ async def _find(finding: _Finding) -> list[ScoredPassage]:
 async def _candidates(finding: _Finding, limit: int) -> Candidates:
     """What the store finds by words and by meaning, side by side, as far as the mode asks for either."""
     request, encoder = finding.request, finding.encoder
-    index, filters = ids.index_name(encoder.model, encoder.dimensions), _filters(request.filters)
+    index = ids.index_name(encoder.model, encoder.dimensions)
+    filters = _filters(request.filters, finding.called)
 
     async def ask(mode: SearchMode) -> list[ScoredPassage]:
         text, vector = finding.question.keywords, None
@@ -233,12 +246,25 @@ async def _judged(
     return distinct(rank(again, finding.question, finding.request.mode))
 
 
-def _filters(given: Filters) -> SearchFilters:
+async def _called(name: str | None, tenant: str, library: Library) -> tuple[tuple[str, str], ...]:
+    """(recording, label) of everyone who was given that name. Raises ``Permanent`` (``too_many_namesakes``)."""
+    found = await library.speakers_named(tenant, name, MOST_NAMESAKES + 1) if name else []
+    if len(found) > MOST_NAMESAKES:
+        raise Permanent(
+            f"The name {name!r} was given in more than {MOST_NAMESAKES} recordings.",
+            next_step="Name recordings with filters.recording_id, and search by their labels.",
+            code="too_many_namesakes",
+        )
+    return tuple(found)
+
+
+def _filters(given: Filters, called: tuple[tuple[str, str], ...] = ()) -> SearchFilters:
     recordings = given.recording_id or ()
     return SearchFilters(
         recording_ids=(recordings,) if isinstance(recordings, str) else tuple(recordings),
         collection=given.collection,
         speaker=given.speaker,
+        called=called,
         language=given.language,
         recorded_from=given.from_,
         recorded_to=given.to,
@@ -273,12 +299,12 @@ async def _describe(found: Sequence[ScoredPassage], query: str, tenant: str, lib
     wanted: dict[str, set[int]] = {}
     for hit in found:
         wanted.setdefault(hit.passage.recording_id, set()).add(hit.passage.segment_index)
-    excerpts = await library.excerpts(tenant, wanted)
+    excerpts, voices = await asyncio.gather(library.excerpts(tenant, wanted), library.voices(tenant, wanted))
     known = [(hit, excerpts[hit.passage.recording_id]) for hit in found if hit.passage.recording_id in excerpts]
-    return [_hit(hit, query, excerpt) for hit, excerpt in known]
+    return [_hit(hit, query, excerpt, voices.get(hit.passage.recording_id, NOBODY)) for hit, excerpt in known]
 
 
-def _hit(found: ScoredPassage, query: str, excerpt: Excerpt) -> Hit:
+def _hit(found: ScoredPassage, query: str, excerpt: Excerpt, voices: Voices) -> Hit:
     passage, recording = found.passage, excerpt.recording
     segment = excerpt.segments.get(passage.segment_index)
     before, after = around(passage, segment, excerpt.texts)
@@ -295,10 +321,10 @@ def _hit(found: ScoredPassage, query: str, excerpt: Excerpt) -> Hit:
         start_ms=start_ms,
         end_ms=passage.end_ms,
         text=passage.text,
-        words=words,
+        words=voices.shown(segment.model_copy(update={"words": words})).words if segment else words,
         context_before=before,
         context_after=after,
-        speakers=list(passage.speakers),
+        speakers=voices.named(passage.speakers),
         score=found.score,
         media_url=audio,
         degraded=passage.degraded,

@@ -32,7 +32,7 @@ class StageView(BaseModel):
     """How far a stage is."""
 
     done: int
-    total: int | None = Field(description="Null until the whole recording is cut.")
+    total: int | None = Field(description="Null until the whole recording is cut; 1 of the diarizer.")
     failed: int
 
 
@@ -111,7 +111,9 @@ def job_view(job: Job) -> JobView:
         state=job.state,
         segments_total=job.segments_total,
         stages={
-            count.stage: StageView(done=count.done, total=job.segments_total, failed=count.failed)
+            count.stage: StageView(
+                done=count.done, total=1 if count.stage == SPEAKER_STAGE else job.segments_total, failed=count.failed
+            )
             for count in job.stages
         },
         error=_error(job.error, job.trace_id),
@@ -158,9 +160,9 @@ def recording_view(recording: Recording, job: Job | None) -> RecordingView:
         recorded_at=recording.recorded_at,
         created_at=recording.created_at,
         metadata=dict(recording.metadata),
+        quality=recording.quality,
         job=job_view(job) if job else None,
         links=links,
-        quality=recording.quality,
     )
 
 

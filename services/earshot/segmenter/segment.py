@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from earshot.kernel.errors import BlobMismatch, LimitExceeded
+from earshot.kernel.claims import check
 from earshot.kernel.events import AudioUploaded, Event, Quality, SegmentCut
 from earshot.kernel.leases import held
 from earshot.kernel.ports import (
@@ -64,7 +63,7 @@ async def segment(
     for delivery in batch:
         upload = delivery.event
         key = blobs.key(upload.tenant, upload.uri)
-        await _check(upload, key, blobs, terms.max_bytes)
+        await check(upload, key, blobs, terms.max_bytes)
         wishes = await collections.collection_settings(upload.tenant, upload.collection)
         async with (
             held(leases, lease_name(upload), terms.owner, ttl_s=terms.lease_s) as lease,
@@ -89,22 +88,6 @@ def lease_name(event: Event) -> str:
 def segments_prefix(event: Event) -> str:
     """Where the segments of one attempt at a recording lie."""
     return f"{event.tenant}/recordings/{event.recording_id}/{event.revision}/segments/"
-
-
-async def _check(upload: AudioUploaded, key: str, blobs: BlobStore, max_bytes: int) -> None:
-    """Refuse what is too large to touch, and what is not what was announced."""
-    if (size := await blobs.size(key)) > max_bytes:
-        raise LimitExceeded(f"The recording has {size:,} bytes; the limit is {max_bytes:,}.")
-    if not upload.sha256:
-        return
-    digest = hashlib.sha256()
-    async for chunk in blobs.read(key):
-        digest.update(chunk)
-    if digest.hexdigest() != upload.sha256.lower():
-        raise BlobMismatch(
-            f"The audio at {upload.uri} has the SHA-256 {digest.hexdigest()}, announced was {upload.sha256[:64]}.",
-            next_step="Upload it again and announce the hash of what was stored.",
-        )
 
 
 async def _store(piece: CutSegment, upload: AudioUploaded, wishes: CollectionSettings, blobs: BlobStore) -> SegmentCut:

@@ -41,7 +41,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
         key_serializer="raw",
         stream_buffer_maxsize=max(MIN_BUFFER, 2 * stage.batch.max_events),
         stream_wait_empty=False,
-        **SAFE_SETTINGS | _membership(worker),
+        **SAFE_SETTINGS | _membership(worker, stage.deadline_s),
     )
     names = [settings.topic(topic.name) for topic in stage.sources]
     source = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
@@ -54,13 +54,14 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
     return app
 
 
-def _membership(worker: WorkerSettings) -> dict[str, Any]:
+def _membership(worker: WorkerSettings, deadline_s: float) -> dict[str, Any]:
+    """How long the group waits for what; nothing is fetched during a unit, which may reach its deadline three times."""
     return {
         "consumer_group_instance_id": worker.instance_id or None,
         "broker_session_timeout": worker.session_timeout_s,
         "broker_heartbeat_interval": worker.broker_heartbeat_s,
         "broker_rebalance_timeout": worker.rebalance_timeout_s,
-        "broker_max_poll_interval": worker.poll_interval_s,
+        "broker_max_poll_interval": max(worker.poll_interval_s, 4 * deadline_s),
     }
 
 

@@ -108,14 +108,40 @@ function follow(item, job) {
   });
 }
 
+function speakerForm(path, speaker) {
+  const name = make("input", { value: speaker.name ?? "", maxLength: 100, placeholder: "Name" });
+  name.setAttribute("aria-label", `Name of ${speaker.label}`);
+  const form = make("form", {}, `${speaker.label} · ${clock(speaker.spoken_ms)} `, name, make("button", { textContent: "Save" }));
+  form.onsubmit = (event) => {
+    event.preventDefault();
+    const headers = { "Content-Type": "application/json" };
+    const body = JSON.stringify({ [speaker.label]: name.value.trim() || null });
+    attempt(() => call(path, { method: "PATCH", headers, body }));
+  };
+  return form;
+}
+
+async function listSpeakers(item, id) {
+  const open = item.querySelector(".speakers");
+  if (open) return open.remove();
+  const path = `/recordings/${id}/speakers`;
+  const { items } = await call(path);
+  const list = make("div", { className: "speakers" }, ...items.map((speaker) => speakerForm(path, speaker)));
+  if (!items.length) list.append("No speakers are known.");
+  item.append(list);
+}
+
 function recordingItem(recording) {
   const title = recording.title || "Untitled";
   const duration = recording.duration_ms ? ` · ${clock(recording.duration_ms)}` : "";
   const name = make("a", { className: "name", textContent: title + duration, href: `${API}/recordings/${recording.id}/transcript?format=txt` });
+  const speakers = make("button", { type: "button", textContent: "Speakers" });
+  speakers.setAttribute("aria-label", `Speakers of ${title}`);
+  speakers.onclick = () => attempt(() => listSpeakers(item, recording.id));
   const erase = make("button", { type: "button", textContent: "Erase" });
   erase.setAttribute("aria-label", `Erase ${title}`);
   const progress = make("progress", { ariaLabel: `Progress of ${title}` });
-  const item = make("li", {}, name, make("span", { className: "state" }), erase, progress);
+  const item = make("li", {}, name, make("span", { className: "state" }), speakers, erase, progress);
   erase.onclick = () => attempt(async () => {
     if (!confirm(`Erase “${title}” for ever?`)) return;
     await call(`/recordings/${recording.id}`, { method: "DELETE" });
@@ -154,8 +180,9 @@ async function upload(event) {
 async function start() {
   const about = await call("/");
   $("login").hidden = true;
-  $("notice").hidden = !about.degraded.length;
-  $("notice").textContent = about.degraded.join(" ");
+  const notices = about.diarization.on ? about.degraded : [...about.degraded, about.diarization.detail];
+  $("notice").hidden = !notices.length;
+  $("notice").textContent = notices.join(" ");
   await list();
 }
 

@@ -1,0 +1,1 @@
+"""The diarizer: finds out who speaks when."""
