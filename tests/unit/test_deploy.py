@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from deploy.env_example import settings_classes, text, variables
-from earshot.processes import PROCESSES
+from earshot.processes import PROCESSES, REINDEXER
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the validator's own imports warn
@@ -147,6 +147,22 @@ def test_every_process_with_a_port_is_probed(name):
 def test_the_kustomization_names_every_manifest():
     kustomization = yaml.safe_load((ROOT / "deploy/k8s/kustomization.yaml").read_text(encoding="utf-8"))
     assert set(kustomization["resources"]) == {path.name for path in MANIFESTS}
+
+
+def test_the_job_that_reindexes_is_the_embedder_under_another_name():
+    """Its pod may do what the embedder's may, with the same settings; it is started again only when it fails."""
+    (job,) = yaml.safe_load_all((ROOT / "deploy/k8s/jobs/reindexer.yaml").read_text(encoding="utf-8"))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # the validator uses a deprecated part of jsonschema
+        kubernetes_validate.validate(job, KUBERNETES, strict=True)
+    (embedder,) = [pod for file, pod in pods() if file == "embedder.yaml"]
+    pod = dict(job["spec"]["template"]["spec"])
+    assert pod.pop("restartPolicy") == "OnFailure"
+    (mine,), (its,) = pod.pop("containers"), embedder["containers"]
+    assert pod == {name: value for name, value in embedder.items() if name != "containers"}
+    assert mine["args"] == ["worker", REINDEXER]
+    for name in ("image", "envFrom", "ports", "resources", "securityContext", "volumeMounts"):
+        assert mine[name] == its[name], name
 
 
 def test_prometheus_looks_at_every_stage_at_its_port():

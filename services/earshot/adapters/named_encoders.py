@@ -11,10 +11,14 @@ from earshot.kernel.ports import Encoder
 from earshot.kernel.ports.indexes import Index, NewIndex
 from earshot.kernel.settings import load
 
+REMOTE = "remote:"
+"""Before the name of a model of the server at ``EARSHOT_EMBEDDER__URL``."""
+
 
 def wished() -> str:
     """The name of the encoder that the settings ask for."""
-    return _place(load(EncoderSettings).model)
+    settings = load(EncoderSettings)
+    return REMOTE + settings.model if settings.url else _place(settings.model)
 
 
 def other_wish(index: Index) -> str:
@@ -30,12 +34,20 @@ def named(name: str) -> Encoder:
         Misconfigured: there is no such model, or it cannot be loaded.
         Unavailable: it would have to be downloaded, and the hub does not answer.
     """
-    return choose(load(EncoderSettings).model_copy(update={"model": _place(name)}))
+    settings = load(EncoderSettings)
+    if not name.startswith(REMOTE):
+        return choose(settings.model_copy(update={"model": _place(name), "url": ""}))
+    if not settings.url:
+        raise Misconfigured(
+            f"The model {name} is a server's, and EARSHOT_EMBEDDER__URL is not set.", next_step="Set it to the server."
+        )
+    return choose(settings.model_copy(update={"model": name.removeprefix(REMOTE)}))
 
 
 def index_for(name: str, encoder: Encoder) -> NewIndex:
     """The index that an encoder's vectors belong to."""
-    return NewIndex(ids.index_name(encoder.model, encoder.dimensions), _place(name), encoder.model, encoder.dimensions)
+    place = name if name.startswith(REMOTE) else _place(name)
+    return NewIndex(ids.index_name(encoder.model, encoder.dimensions), place, encoder.model, encoder.dimensions)
 
 
 def encoder_of(index: Index) -> Encoder:
