@@ -249,11 +249,13 @@ async def beat(web: System, stage: str, state: str = "running", reason: str = ""
 
 async def test_the_engines_in_use_are_named_and_a_fallback_is_said(web):
     engine = Engine(name="pocketsphinx", model="en-us", digest="", device="cpu", degraded=True, reason="Pull a model.")
-    await beat(web, "transcriber", engine=engine.model_dump(), lag=3)
+    chain = [{"engine": "base on cpu", "state": "resting", "reason": "Pull a model."}]
+    await beat(web, "transcriber", engine=engine.model_dump(), chain=chain, lag=3)
     await beat(web, "indexer", lag=5)
     about = (await web.client.get("/api/v1/")).json()
     (only,) = about["engines"]
     assert (only["stage"], only["engine"]["name"]) == ("transcriber", "pocketsphinx")
+    assert only["chain"] == chain
     assert about["degraded"] == ["transcriber: Pull a model."]
 
 

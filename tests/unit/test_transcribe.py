@@ -269,13 +269,17 @@ def test_an_engine_with_a_strange_name_has_a_key_like_any_other(world):
     assert cache.cache_key(world.segment().event, world.recognizer).count("/") == 4
 
 
-def test_the_stage_hears_all_lanes_one_segment_at_a_time_on_a_cpu(tmp_path, monkeypatch):
+async def test_the_stage_hears_all_lanes_one_segment_at_a_time_on_a_cpu(tmp_path, monkeypatch):
     monkeypatch.setenv("EARSHOT_TRANSCRIBER__ENGINE", "simulated")
     stage = create_stage(Kit(Settings(data=tmp_path)))
     assert set(stage.sources) == set(LANES.values())
     assert stage.costly
     assert stage.batch.max_events == 1
     assert stage.deadline_s > 300
+    assert stage.info() == {"chain": [{"engine": "simulated", "state": "standing by", "reason": ""}]}
+    async with stage.resources():
+        assert stage.info()["engine"]["name"] == "simulated"
+        assert [link["state"] for link in stage.info()["chain"]] == ["working"]
 
 
 def test_a_cache_key_lies_in_the_tenants_folder_and_says_nothing_of_the_language(world):
