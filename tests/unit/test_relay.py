@@ -10,10 +10,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from earshot.adapters.catalog import Catalog
+from earshot.adapters.wiring import Kit
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.errors import LimitExceeded
+from earshot.kernel.settings import Settings
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS, TOPICS, slot_of_key
+from earshot.relay.app import run
 from earshot.relay.relay import Pace, Vitals, relay
+from earshot.relay.settings import RelaySettings
 from earshot.relay.tidy import collect_orphans
 from tests.fakes_catalog import accepted, new, new_catalog, transcribed, upload
 from tests.fakes_log import FakeLog
@@ -71,6 +75,27 @@ async def test_an_outage_is_waited_out_with_its_reason(catalog):
         log.down = False
         await eventually(lambda: len(log.records) == 1)
         await eventually(lambda: not vitals.reason)
+
+
+async def test_while_the_broker_is_not_there_at_the_start_the_relay_says_so(tmp_path):
+    kit = Kit(Settings(data=tmp_path, broker_url=f"sqlite://{tmp_path}/log.sqlite"))
+    kit.log = log = FakeLog(dict.fromkeys((topic.name for topic in TOPICS), PARTITIONS))
+    log.down = True
+    await kit.catalog.migrate()
+    await accepted(kit.catalog)
+    running = asyncio.create_task(run(kit, RelaySettings(heartbeat_s=0.05, retry_max_s=0.05)))
+    await eventually(lambda: _beats(kit.catalog, "paused"))
+    log.down = False
+    await eventually(lambda: _beats(kit.catalog, "running"))
+    assert len(log.records) == 1
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+
+
+async def _beats(catalog: Catalog, state: str) -> bool:
+    [beat] = await catalog.heartbeats()
+    return (beat.stage, beat.state, bool(beat.reason)) == ("relay", state, state == "paused")
 
 
 async def test_a_broker_that_never_answers_is_no_reason_to_hang(catalog):

@@ -62,11 +62,11 @@ async def run(kit: Kit, settings: RelaySettings) -> None:
     vitals = Vitals()
     pace = Pace(settings.batch_rows, settings.poll_s, settings.retry_max_s, settings.publish_s)
     try:
-        places = await _places(kit, settings, vitals)
-        log.info("started", stage=STAGE)
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(relay(kit.catalog, kit.log, places, kit.codec, vitals, pace))
             tasks.create_task(_repeat("heartbeat_failed", settings.heartbeat_s, lambda: _beat(kit, vitals)))
+            places = await _places(kit, settings, vitals)
+            log.info("started", stage=STAGE)
+            tasks.create_task(relay(kit.catalog, kit.log, places, kit.codec, vitals, pace))
             tasks.create_task(_repeat("tidying_failed", settings.tidy_s, lambda: tidy(kit, settings)))
     except* Misconfigured as errors:
         raise errors.exceptions[0] from None
