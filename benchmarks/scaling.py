@@ -21,10 +21,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import numpy as np
@@ -158,9 +159,9 @@ def measure(settings: Settings, clips: list[Clip], options: argparse.Namespace, 
     shutil.rmtree(settings.data / "blobs" / TENANT / "transcripts", ignore_errors=True)
     trace_id = secrets.token_hex(16)
     with running(settings, workers) as started:
-        shares = asyncio.run(settled(settings, workers))
+        shares = asyncio.run(settled(settings, started))
         before = cpu_seconds(started)
-        asyncio.run(through(settings, clips, options.clip_s, trace_id))
+        asyncio.run(through(settings, clips, options.clip_s, trace_id, started))
         used, load = cpu_seconds(started) - before, os.getloadavg()[0]
     wall_s = asyncio.run(wall(settings, trace_id, len(clips)))
     return Run(workers, wall_s, len(clips) * options.seconds, shares, used / len(clips), load)
@@ -187,7 +188,7 @@ def running(settings: Settings, workers: int) -> Iterator[list[psutil.Process]]:
             child.wait(60)
 
 
-async def settled(settings: Settings, workers: int) -> tuple[int, int]:
+async def settled(settings: Settings, workers: list[psutil.Process]) -> tuple[int, int]:
     """Wait until all workers have their partitions; return the fewest and the most that one has."""
     admin = AIOKafkaAdminClient(bootstrap_servers=settings.broker.removeprefix("kafka://"))
     await admin.start()
@@ -195,10 +196,10 @@ async def settled(settings: Settings, workers: int) -> tuple[int, int]:
     async def shares() -> list[int]:
         [described] = await admin.describe_consumer_groups([settings.topic("transcriber")])
         found = _shares(described, settings.topic(AUDIO_SEGMENTS.name))
-        return found if len(found) == workers and sum(found) == settings.topic_partitions else []
+        return found if len(found) == len(workers) and sum(found) == settings.topic_partitions else []
 
     try:
-        found = await eventually(shares, within=READY_WITHIN_S, every=1)
+        found = await unless_one_ends(workers, shares, READY_WITHIN_S)
         return min(found), max(found)
     finally:
         await admin.close()
@@ -211,13 +212,31 @@ def _shares(described: Response, topic: str) -> list[int]:
     return [len(topics.get(topic, ())) for topics in assigned]
 
 
-async def through(settings: Settings, clips: list[Clip], clip_s: float, trace_id: str) -> None:
+async def unless_one_ends(workers: list[psutil.Process], check: Callable[[], Awaitable[Any]], within: float) -> Any:
+    """What a check says as soon as it is true. Raises ``RuntimeError`` when a worker ends before."""
+
+    def ended() -> bool:
+        return any(not worker.is_running() or worker.status() == psutil.STATUS_ZOMBIE for worker in workers)
+
+    async def either() -> Any:
+        return ended() or await check()
+
+    found = await eventually(either, within=within, every=0.5)
+    if ended():
+        raise RuntimeError("A worker ended in the middle of its work.")
+    return found
+
+
+async def through(
+    settings: Settings, clips: list[Clip], clip_s: float, trace_id: str, workers: list[psutil.Process]
+) -> None:
     """Publish one recording and wait until the last of its segments is committed."""
     kit, group, topic = Kit(settings), settings.topic("transcriber"), settings.topic(AUDIO_SEGMENTS.name)
     try:
         done = await _committed(kit, group, topic)
         await kit.log.publish(await _records(kit, clips, clip_s, trace_id))
-        await eventually(lambda: _all_committed(kit, group, topic, done + len(clips)), within=DONE_WITHIN_S, every=0.5)
+        all_done = done + len(clips)
+        await unless_one_ends(workers, lambda: _all_committed(kit, group, topic, all_done), DONE_WITHIN_S)
     finally:
         await kit.log.close()
         await kit.catalog.close()
