@@ -27,7 +27,7 @@ from tests.system.conftest import ROOT, System, start, stop
 from tests.waiting import eventually_sync
 
 T = TypeVar("T")
-OLD, NEW = "Passages_wordllama_l2_256", "Passages_wordllama_l2_128"
+OLD, NEW, GIVEN_UP = (f"Passages_wordllama_l2_{dimensions}" for dimensions in (256, 128, 64))
 ANIMALS = ("heron", "badger", "lynx", "otter", "wombat", "ibex")
 
 
@@ -91,14 +91,14 @@ class Reindexing:
 
         return self.inside(look)
 
-    def kill(self, *names: str) -> list[str]:
-        """Kill workers that run now, as a power cut would; which ones there were."""
+    def kill(self, *names: str, number: signal.Signals = signal.SIGKILL) -> list[str]:
+        """Kill workers that run now, as a power cut would, or signal them; which ones there were."""
         killed = []
         for process in psutil.Process(self.system.process.pid).children():
             try:
                 command = process.cmdline()
                 if "worker" in command and (name := command[command.index("worker") + 1]) in names:
-                    process.kill()
+                    process.send_signal(number)
                     killed.append(name)
             except psutil.NoSuchProcess:
                 continue
@@ -137,7 +137,9 @@ class Searcher:
                 self._stop.wait(0.05)
 
 
-@pytest.fixture(params=["embedded", pytest.param("on_kafka", marks=[pytest.mark.kafka, pytest.mark.weaviate])])
+@pytest.fixture(
+    params=["embedded", pytest.param("on_kafka", marks=[pytest.mark.kafka, pytest.mark.weaviate, pytest.mark.full])]
+)
 def reindexing(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Reindexing]:
     """A system of the test's own, with a vector store of its own; the transcriber would do nothing but idle."""
     settings = {"EARSHOT_TRANSCRIBER__ENGINE": "simulated", "EARSHOT_EMBEDDER__BATCH_EVENTS": "1"}
@@ -183,6 +185,29 @@ def test_the_model_is_changed_under_searches_uploads_erasures_and_kills(reindexi
         assert reindexing.count(NEW, recording_id) == 8
     eventually_sync(lambda: not (reindexing.count(OLD, doomed) or reindexing.count(NEW, doomed)), within=60)
     _goes_on_with_the_new_one(reindexing)
+
+
+@pytest.mark.full
+@pytest.mark.parametrize("reindexing", ["embedded"], indirect=True)
+def test_an_index_is_given_up_and_an_old_one_comes_back_after_it_was_dropped(reindexing: Reindexing) -> None:
+    """Every process still has the dropped index open; what was begun and given up leaves nothing behind."""
+    system = reindexing.system
+    assert system.ended(reindexing.add("heron")["id"])["state"] == "completed"
+    with Searcher(system, reindexing.known) as searcher:
+        assert reindexing.kill("indexer", number=signal.SIGSTOP)  # so that the new index cannot take over
+        reindexing.reindex("--embedder", "wordllama:64")
+        refused = system.cli("reindex", "--embedder", "wordllama:128")
+        assert refused.returncode == 1
+        assert "--cancel" in refused.stderr
+        given_up = reindexing.reindex("--cancel")
+        assert {name: item["state"] for name, item in given_up.items()} == {OLD: "serving", GIVEN_UP: "dropped"}
+        assert reindexing.kill("indexer", number=signal.SIGCONT)
+        for name, embedder in ((NEW, "wordllama:128"), (OLD, "wordllama")):
+            assert reindexing.reindex("--embedder", embedder, "--wait", "--drop-old")[name]["state"] == "serving"
+            assert system.search("where was the heron seen")[0]["recording_id"] == reindexing.known["heron"]
+    assert searcher.missed == []
+    eventually_sync(lambda: reindexing.inside(lambda kit: kit.vectors.indexes()) == [OLD], within=30, every=0.5)
+    assert reindexing.count(OLD, reindexing.known["heron"]) == 8
 
 
 def _waiting(system: System) -> subprocess.Popen[bytes]:
