@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from earshot import __version__
-from earshot.adapters import problems, web
+from earshot.adapters import problems, rerankers, web
 from earshot.adapters.encoders import choose
 from earshot.adapters.named_encoders import encoder_of
 from earshot.adapters.problems import documented
@@ -29,8 +29,8 @@ from earshot.query.health import About, Readiness, degraded_of, diarization_of, 
 from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
 from earshot.query.quality import quality_bounds
-from earshot.query.search import SearchAnswer, SearchRequest, search
-from earshot.query.settings import QuerySettings
+from earshot.query.search import Judge, SearchAnswer, SearchRequest, search
+from earshot.query.settings import QuerySettings, RerankerSettings
 from earshot.query.speakers import router as speakers_router
 from earshot.query.speakers import voices_of
 from earshot.query.views import (
@@ -119,7 +119,7 @@ async def job_trace(job: FoundJob, tenant: Tenant, kit: KitOf) -> TraceView:
 async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf) -> SearchAnswer:
     """Find what was said, by words and by meaning; each hit points at its second."""
     encoder = await request.app.state.alias.encoder()
-    return await search(asked, tenant, encoder, kit.vectors, kit.catalog)
+    return await search(asked, tenant, encoder, kit.vectors, kit.catalog, request.app.state.judge)
 
 
 # --- recordings -------------------------------------------------------------------------------------------------
@@ -254,10 +254,18 @@ def _found(index: Index | None) -> Encoder:
     return choose() if index is None else encoder_of(index)
 
 
+def _judge() -> Judge | None:
+    """The reranker that the settings name, loaded by the first search; ``None`` without one."""
+    settings = load(RerankerSettings)
+    reranker = rerankers.choose(settings)
+    return None if reranker is None else Judge(reranker, settings.candidates)
+
+
 def prepare(app: FastAPI, encoder: Encoder | None = None) -> None:
     """Give an app what the query routes need; without ``encoder``, the one of the index that serves."""
     kit: Kit = app.state.kit
     app.state.alias = Alias(kit.catalog, _found if encoder is None else lambda _index: encoder)
+    app.state.judge = _judge()
     app.state.query = settings = load(QuerySettings)
     app.state.streams = Streams(settings)
 
