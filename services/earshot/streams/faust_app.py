@@ -41,7 +41,7 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
         key_serializer="raw",
         stream_buffer_maxsize=max(MIN_BUFFER, 2 * stage.batch.max_events),
         stream_wait_empty=False,
-        **SAFE_SETTINGS | _membership(worker, stage.deadline_s),
+        **SAFE_SETTINGS | _membership(worker, stage.deadline_s * stage.batches_in_work),
     )
     names = [settings.topic(topic.name) for topic in stage.sources]
     source = app.topic(*names, key_type=bytes, value_type=bytes, key_serializer="raw", value_serializer="raw")
