@@ -115,3 +115,13 @@ def test_gaps_are_marked_where_they_are():
         "error": "engine_rejected",
     }
     assert as_text([before, after], [gap]).splitlines()[1].startswith("[missing 00:00:01.000")
+
+
+def test_a_translation_has_the_language_it_is_in_and_says_what_was_spoken():
+    """Whatever language the upload was declared in; anything else has no such field."""
+    translated = segment("one", 0, 1000, language="en", translated_from="de")
+    shown = as_json("r", 1, "de", 1000, [translated])
+    assert (shown["language"], shown["translated_from"]) == ("en", "de")
+    plain = as_json("r", 1, "de", 1000, [segment("eins", 0, 1000, language="de")])
+    assert plain["language"] == "de"
+    assert "translated_from" not in plain

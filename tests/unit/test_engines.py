@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -60,6 +61,14 @@ def test_speech_declared_in_a_language_the_fallback_does_not_know_says_so(fallba
     assert ("English only" not in heard.engine.reason) == known
     assert heard.engine.reason.endswith("as asked")
     assert heard.language == ("en" if known else language)
+
+
+def test_the_fallback_says_which_wishes_it_does_not_listen_to(fallback):
+    plain = clip(sentence("0880")[:RATE])
+    wished = replace(plain, hotwords="Dashwood", prompt="A novel.", task="translate", language="de")
+    plain, wished = (only.engine.reason for only in fallback.recognize([plain, wished]))
+    assert plain == "as asked"
+    assert "pocketsphinx does not listen to hotwords, a prompt, translation." in wished
 
 
 def test_the_fallback_is_named_with_a_digest_of_its_weights(fallback):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from earshot.adapters import flac
 from earshot.kernel.errors import EngineRejected
 from earshot.kernel.events import Engine, Word
-from earshot.kernel.ports import Clip, Recognized
+from earshot.kernel.ports import Clip, Recognized, doubted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -46,11 +46,12 @@ class PocketSphinx:
     def _recognize(self, clip: Clip) -> Recognized:
         words = [word for segment in self._decode(flac.samples(clip.flac)) if (word := _word(segment, clip))]
         text = " ".join(word.text for word in words)
-        declared = primary(clip.language)
-        if declared in ("", LANGUAGE):
-            return Recognized(text, words, LANGUAGE, self.engine)
-        reason = f"The language was declared {declared!r}; {NAME} knows English only. {self.engine.reason}"
-        return Recognized(text, words, clip.language, self.engine.model_copy(update={"reason": reason}))
+        declared, notes = primary(clip.language), list[str]()
+        if not (known := declared in ("", LANGUAGE)):
+            notes.append(f"The language was declared {declared!r}; {NAME} knows English only.")
+        if wishes := _wishes(clip, known=known):
+            notes.append(f"{NAME} does not listen to {wishes}.")
+        return Recognized(text, words, LANGUAGE if known else clip.language, doubted(self.engine, " ".join(notes)))
 
     def _decode(self, samples: NDArray[np.int16]) -> Iterable[Any]:
         """The decoder's word segments, the same as from a decoder that has never heard anything before."""
@@ -64,6 +65,12 @@ class PocketSphinx:
         except RuntimeError as error:
             raise EngineRejected(f"{NAME} cannot decode the segment: {error}") from None
         return self._decoder.seg() or ()
+
+
+def _wishes(clip: Clip, *, known: bool) -> str:
+    """What is wished of a clip and cannot be had here, as a person calls it. English needs no translation."""
+    wishes = {"hotwords": clip.hotwords, "a prompt": clip.prompt, "translation": clip.task == "translate" and not known}
+    return ", ".join(name for name, wish in wishes.items() if wish)
 
 
 def primary(language: str) -> str:

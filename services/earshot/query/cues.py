@@ -167,10 +167,12 @@ def as_json(
     ]
     speakers = {word.speaker or segment.speaker for segment in segments for word in words_of(segment)}
     heard = next((segment.language for segment in segments if segment.language), "")
+    spoken = next((segment.translated_from for segment in segments if segment.translated_from), "")
     return {
         "recording_id": recording_id,
         "revision": revision,
-        "language": language or heard,
+        "language": heard if spoken else language or heard,
+        **({"translated_from": spoken} if spoken else {}),
         "duration_ms": duration_ms,
         "speakers": sorted(speaker for speaker in speakers if speaker),
         "segments": sorted(items, key=lambda item: (item["start_ms"], item["end_ms"])),
