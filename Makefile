@@ -48,6 +48,7 @@ format: $(VENV)/.stamp-dev ## Format the code and sort its imports
 docs: schemas ## Write what is generated: schemas, .env.example, the tables of the documents
 	$(BIN)/python deploy/env_example.py
 	$(BIN)/python docs/build.py
+	$(BIN)/python docs/asyncapi.py
 
 bench: $(VENV)/.stamp-dev ## Measure the pipeline against a bare loop
 	$(BIN)/python benchmarks/pipeline.py $(ARGS)

@@ -32,6 +32,8 @@ VERSITYGW_VERSION = "1.8.0"
 CACHE = Path(os.environ.get("EARSHOT_TEST_CACHE") or Path.home() / ".cache" / "earshot")
 KAFKA_JARS = CACHE / f"kafka-{KAFKA_VERSION}"
 WEAVIATE_BINARY = CACHE / "bin" / f"weaviate-server-v{WEAVIATE_VERSION}"
+ASYNCAPI_VERSION = "3.6.3"
+ASYNCAPI_PARSER = CACHE / f"asyncapi-parser-{ASYNCAPI_VERSION}"
 S3_BINARY = CACHE / "bin" / f"versitygw-v{VERSITYGW_VERSION}"
 READY_WITHIN_S = 90.0
 

@@ -6,9 +6,13 @@ import os
 import shutil
 import subprocess
 import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.servers import (
+    ASYNCAPI_PARSER,
+    ASYNCAPI_VERSION,
     CACHE,
     KAFKA_JARS,
     KAFKA_VERSION,
@@ -32,22 +36,29 @@ POM = f"""<project xmlns="http://maven.apache.org/POM/4.0.0">
 
 
 def fetch() -> None:
-    """Get what is not there yet. Raises ``SystemExit`` naming the tool that is missing."""
+    """Get what is not there yet, at the same time. Raises ``SystemExit`` naming the tool that is missing."""
     CACHE.mkdir(parents=True, exist_ok=True)
-    for what, target, tool, get in (
+    wanted = (
         (f"Kafka {KAFKA_VERSION}", KAFKA_JARS, "mvn", _kafka),
         (f"Weaviate {WEAVIATE_VERSION}", WEAVIATE_BINARY, "go", _weaviate),
         (f"versitygw {VERSITYGW_VERSION}", S3_BINARY, "go", _versitygw),
-    ):
-        if target.exists():
-            print(f"{what}: already at {target}")
-            continue
-        if shutil.which(tool) is None:
-            raise SystemExit(f"{what} needs `{tool}` on the PATH to be fetched; install it and run this again.")
-        print(f"{what}: fetching into {target} …", flush=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            target.parent.mkdir(parents=True, exist_ok=True)
-            get(Path(folder)).rename(target)
+        (f"@asyncapi/parser {ASYNCAPI_VERSION}", ASYNCAPI_PARSER, "npm", _asyncapi),
+    )
+    with ThreadPoolExecutor(len(wanted)) as pool:
+        for done in [pool.submit(_fetch, *one) for one in wanted]:
+            done.result()
+
+
+def _fetch(what: str, target: Path, tool: str, get: Callable[[Path], Path]) -> None:
+    if target.exists():
+        print(f"{what}: already at {target}")
+        return
+    if shutil.which(tool) is None:
+        raise SystemExit(f"{what} needs `{tool}` on the PATH to be fetched; install it and run this again.")
+    print(f"{what}: fetching into {target} …", flush=True)
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        get(Path(folder)).rename(target)
 
 
 def _kafka(folder: Path) -> Path:
@@ -57,6 +68,25 @@ def _kafka(folder: Path) -> Path:
     options = [f"-DoutputDirectory={folder / 'lib'}", "-DincludeScope=runtime"]
     subprocess.run(["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), goal, *options], check=True)
     return folder / "lib"
+
+
+def _asyncapi(folder: Path) -> Path:
+    """The parser of AsyncAPI documents by npm, which checks the checksums."""
+    target = folder / "parser"
+    target.mkdir()
+    subprocess.run(
+        [
+            "npm",
+            "install",
+            "--silent",
+            "--ignore-scripts",
+            "--prefix",
+            str(target),
+            f"@asyncapi/parser@{ASYNCAPI_VERSION}",
+        ],
+        check=True,
+    )
+    return target
 
 
 def _weaviate(folder: Path) -> Path:
