@@ -80,6 +80,29 @@ async def test_a_batch_is_one_call_of_the_engine(world):
     assert [len(call) for call in world.recognizer.calls] == [2]
 
 
+async def test_the_engine_is_told_what_is_wished_and_the_event_says_what_was_spoken(world):
+    class Translating(FakeRecognizer):
+        def _recognize(self, clip):
+            return replace(super()._recognize(clip), language="en", translated_from="de")
+
+    world.recognizer = Translating()
+    wished = {"task": "translate", "hotwords": "Dashwood", "prompt": "A novel."}
+    first = await world.events(world.segment(language="de", **wished))
+    ((clip,),) = world.recognizer.calls
+    assert (clip.language, clip.task, clip.hotwords, clip.prompt) == ("de", *wished.values())
+    again = await world.events(world.segment(language="de", **wished))
+    assert [(event.language, event.translated_from) for event in first + again] == [("en", "de")] * 2
+
+
+async def test_one_bad_segment_of_a_batch_is_its_error_and_the_engine_is_not_asked(world):
+    """However many are fetched at once, what comes out is the error itself."""
+    batch = [world.segment(index, tone(hertz=300 + index)) for index in range(20)]
+    batch[7] = world.segment(7, uri="memory:///blobs/t/recordings/none.flac")
+    with pytest.raises(BlobMissing):
+        await world.events(*batch)
+    assert not world.recognizer.calls
+
+
 async def test_the_transcript_is_in_the_catalog_before_its_event_leaves(world):
     outputs = world.run(world.segment())
     first = await anext(outputs)
@@ -103,7 +126,10 @@ async def test_the_same_samples_elsewhere_have_the_same_words_at_their_own_times
         assert event.words[0].start_ms == event.start_ms
 
 
-@pytest.mark.parametrize("what", ["options", "engine", "device", "language", "tenant"])
+WISHES = {"task": {"task": "translate"}, "hotwords": {"hotwords": "Dashwood"}, "prompt": {"prompt": "A novel."}}
+
+
+@pytest.mark.parametrize("what", ["options", "engine", "device", "language", "tenant", *WISHES])
 async def test_whatever_changes_the_text_is_part_of_the_key(world, what):
     await world.events(world.segment())
     if what == "options":
@@ -111,7 +137,7 @@ async def test_whatever_changes_the_text_is_part_of_the_key(world, what):
     if what in ("engine", "device"):
         changed = {"digest": "e"} if what == "engine" else {"device": "cuda"}
         world.recognizer.engine = ENGINE.model_copy(update=changed)
-    fields = {"language": {"language": "de"}, "tenant": {"tenant": "u"}}.get(what, {})
+    fields = ({"language": {"language": "de"}, "tenant": {"tenant": "u"}} | WISHES).get(what, {})
     await world.events(world.segment(**fields))
     assert len(world.recognizer.calls) == 2
     assert len(world.cached()) == 2
