@@ -11,9 +11,11 @@ from typing import Any, TypeVar
 
 import structlog
 
-from earshot.adapters import models
+from earshot.adapters import hub
+from earshot.adapters.hub import Parcel
+from earshot.adapters.known_models import NOT_NEEDED
 from earshot.adapters.packing import pack
-from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
+from earshot.kernel.errors import Misconfigured, Unavailable
 
 MAX_TOKENS = 512
 """Of one text, what is past them is not read: FlagEmbedding's own default."""
@@ -24,7 +26,6 @@ BATCH_TOKENS = 16_384
 INSTALL = "Install it with `pip install 'earshot[embedding]'`."
 WEIGHTS = {".safetensors", ".bin", ".pt"}
 _NEEDED = ("config.json", "tokenizer.json")
-_NOT_NEEDED = ["onnx/*", "imgs/*", "assets/*"]
 
 T = TypeVar("T")
 Tokens = Mapping[str, list[int]]
@@ -136,45 +137,25 @@ def fetched(repository: str, cache: Path | None, setting: str) -> Path:
         setting: the variable that names the model, for the next step.
 
     Raises:
-        Misconfigured: the hub's client is not installed, or the hub refuses.
-        Unavailable: it is not in the cache and the hub does not answer.
+        Misconfigured: the hub's client is not installed.
+        Unavailable: it is not in the cache, and the hub does not answer or refuses.
     """
     try:
-        from huggingface_hub import constants, snapshot_download
-        from huggingface_hub.errors import LocalEntryNotFoundError
+        from huggingface_hub import constants
     except ImportError as error:
         raise Misconfigured(f"{repository} needs FlagEmbedding: {error}.", next_step=INSTALL) from error
 
-    where: dict[str, Any] = {"cache_dir": None if cache is None else str(cache)}
-    try:
-        folder = Path(snapshot_download(repository, local_files_only=True, **where))
-    except LocalEntryNotFoundError:
-        folder = None
+    parcel, endpoint = Parcel(repository, ignore=NOT_NEEDED, cache=cache), str(constants.ENDPOINT)
+    folder = hub.cached(parcel)
     if folder is not None and _complete(folder):
         return folder
-    if constants.HF_HUB_OFFLINE or not models.answers(str(constants.ENDPOINT)):
-        raise _not_here(repository, "the hub does not answer, or HF_HUB_OFFLINE is set", setting)
-    structlog.get_logger().info("downloading a model", repository=repository, hub=constants.ENDPOINT)
-    try:
-        return Path(snapshot_download(repository, ignore_patterns=_NOT_NEEDED, **where))
-    except Exception as error:  # the hub's client lets through whatever its HTTP library raises
-        raise _refused(repository, error, setting) from error
-
-
-def _refused(repository: str, error: Exception, setting: str) -> EarshotError:
-    from huggingface_hub.errors import GatedRepoError, RepositoryNotFoundError
-
-    if isinstance(error, GatedRepoError):
-        step = f"Accept the terms of {repository} there, and set HF_TOKEN."
-        return Misconfigured(f"The hub refuses {repository}: its licence has to be accepted first.", next_step=step)
-    if isinstance(error, RepositoryNotFoundError):
-        return Misconfigured(f"The hub has no {repository}.", next_step=f"Correct {setting}.")
-    return _not_here(repository, f"the download broke off ({type(error).__name__})", setting)
-
-
-def _not_here(repository: str, cause: str, setting: str) -> Unavailable:
-    step = f"Set {setting} to a folder that has it, or fill the cache where the hub answers."
-    return Unavailable("engine", f"The model {repository} is not on this disk, and {cause}.", next_step=step)
+    if constants.HF_HUB_OFFLINE or not hub.answers(endpoint):
+        raise Unavailable(
+            "engine",
+            f"The model {repository} is not on this disk, and the hub {endpoint} does not answer or is switched off.",
+            next_step=f"Set {setting} to a folder that has it, or run `earshot models pull` where the hub answers.",
+        )
+    return hub.download(parcel, endpoint, again="start again")
 
 
 def _complete(folder: Path) -> bool:

@@ -47,8 +47,8 @@ class BgeM3Encoder:
         setting: the variables' prefix, for messages.
 
     Raises:
-        Misconfigured: FlagEmbedding is not installed, the folder is no model, or the hub refuses.
-        Unavailable: the hub does not answer and the model is not in the cache.
+        Misconfigured: FlagEmbedding is not installed, or the folder is no model.
+        Unavailable: the model is not in the cache, and the hub does not answer or refuses.
     """
 
     dimensions = 1024

@@ -22,8 +22,8 @@ class BgeReranker:
         device: ``cuda:0``, ``cpu``, …; empty: the first GPU there is, else the CPU.
 
     Raises:
-        Misconfigured: FlagEmbedding is not installed, the folder is no model, or the hub refuses.
-        Unavailable: the hub does not answer and the model is not in the cache.
+        Misconfigured: FlagEmbedding is not installed, or the folder is no model.
+        Unavailable: the model is not in the cache, and the hub does not answer or refuses.
     """
 
     def __init__(self, folder: Path | None = None, cache: Path | None = None, device: str = "") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from earshot.adapters import lance_rows as rows
+from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.ports import IndexedPassage, PassageSet, ScoredPassage
 
@@ -21,17 +22,22 @@ WRITES_BEFORE_UPKEEP = 64
 UPKEEP_EVERY_S = 60.0
 KEEP_VERSIONS = timedelta(minutes=2)
 """Longer than any query reads."""
+PARTS_BEFORE_ANEW = 8
+"""Every part is searched by itself, so many small ones cost more than a table that is partitioned anew."""
 CONFLICT_TRIES = 5
 ANSWER_WITHIN_S = 60.0
+PARTITION_WITHIN_S = 3600.0
+"""In the background, beside reads and writes."""
+CLOSE_WITHIN_S = 10.0
 
 _log = structlog.get_logger()
 
 
 @asynccontextmanager
-async def answering() -> AsyncIterator[None]:
-    """Turn what LanceDB raises into ``Unavailable``, and wait no longer than a minute."""
+async def answering(within_s: float = ANSWER_WITHIN_S) -> AsyncIterator[None]:
+    """Turn what LanceDB raises into ``Unavailable``, and wait no longer than that."""
     try:
-        async with asyncio.timeout(ANSWER_WITHIN_S):
+        async with asyncio.timeout(within_s):
             yield
     except (RuntimeError, OSError, ValueError) as error:  # TimeoutError is an OSError; LanceDB has no class of its own
         raise Unavailable(
@@ -45,10 +51,12 @@ class LanceTable:
     Args:
         name: of the table.
         table: as ``lancedb`` opened it.
+        nearest: when vectors are partitioned, and how many partitions a query reads.
     """
 
-    def __init__(self, name: str, table: Any) -> None:
+    def __init__(self, name: str, table: Any, nearest: NearestSettings) -> None:
         self._name = name
+        self._nearest = nearest
         self._table = table
         self._writing = asyncio.Lock()
         self._writes = 0
@@ -111,8 +119,13 @@ class LanceTable:
         ]
 
     async def by_vector(self, vector: Sequence[float], where: str, limit: int) -> list[ScoredPassage]:
-        """The best by cosine similarity, exactly: every passage that meets the condition is compared."""
-        query = self._table.query().nearest_to(list(vector)).distance_type("cosine")
+        """The best by cosine similarity among the passages that meet the condition.
+
+        Without partitions all of them are compared. With them, those of the nearest ones; of further ones when a
+        condition leaves too few.
+        """
+        near = self._table.query().nearest_to(list(vector)).distance_type("cosine")
+        query = near.maximum_nprobes(0).minimum_nprobes(self._nearest.partitions_asked)
         found = await _found(query, where, limit, "_distance")
         return [ScoredPassage(rows.passage(row), 1.0 - float(row["_distance"])) for row in found]
 
@@ -122,8 +135,11 @@ class LanceTable:
             return int(await self._table.count_rows(condition))
 
     async def close(self) -> None:
-        """Wait for upkeep that is going on."""
+        """Wait for upkeep that is going on; one that takes long is broken off, which leaves all that was there."""
         if self._upkeep is not None:
+            _, long = await asyncio.wait([self._upkeep], timeout=CLOSE_WITHIN_S)
+            for task in long:
+                task.cancel()
             await asyncio.wait([self._upkeep])
         self._table.close()
 
@@ -167,13 +183,29 @@ class LanceTable:
 
     async def _keep(self) -> None:
         """Merge small files, take new rows into the indexes, drop old versions. A failure leaves all that was there."""
-        async with self._writing:
-            self._writes, self._kept_at = 0, time.monotonic()
-            try:
+        try:
+            async with self._writing:
+                self._writes, self._kept_at = 0, time.monotonic()
                 async with answering():
                     await self._table.optimize(cleanup_older_than=KEEP_VERSIONS)
-            except Unavailable as error:
-                _log.warning("upkeep_failed", table=self._name, error=str(error))
+            await self._partition()
+        except Unavailable as error:
+            _log.warning("upkeep_failed", table=self._name, error=str(error))
+
+    async def _partition(self) -> None:
+        """Partition the vectors where they are many; anew when what came later lies in many small parts.
+
+        Each upkeep adds a part. The vectors stay as they are (no quantization), so partitions only decide what is
+        compared.
+        """
+        from lancedb.index import IvfFlat
+
+        async with answering(PARTITION_WITHIN_S):
+            found = [index.name for index in await self._table.list_indices() if index.columns == ["vector"]]
+            parts = (await self._table.index_stats(found[0])).num_indices if found else 0
+            many = parts > PARTS_BEFORE_ANEW if found else await self._table.count_rows() > self._nearest.exact_up_to
+            if many:
+                await self._table.create_index("vector", config=IvfFlat(distance_type="cosine"), replace=True)
 
 
 async def _found(query: Any, where: str, limit: int, score: str) -> list[dict[str, Any]]:

@@ -17,6 +17,7 @@ from typing import Any
 from earshot.adapters import lance_rows as rows
 from earshot.adapters.fusion import fuse
 from earshot.adapters.lance_table import LanceTable, answering
+from earshot.adapters.nearest import NearestSettings
 from earshot.adapters.passage_sets import settle
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.events import TENANT_PATTERN
@@ -35,9 +36,11 @@ class LanceStore:
 
     Args:
         path: the folder; made when it is not there.
+        nearest: when vectors are partitioned, and how many partitions a query reads.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, nearest: NearestSettings | None = None) -> None:
+        self._nearest = nearest or NearestSettings()
         self._path = Path(path).resolve()
         self._database: Any = None
         self._opening = asyncio.Lock()
@@ -102,7 +105,11 @@ class LanceStore:
         filters: SearchFilters,
         limit: int,
     ) -> list[ScoredPassage]:
-        """The best passages: by BM25, by cosine similarity, or by both rankings fused."""
+        """The best passages: by BM25, by cosine similarity, or by both rankings fused.
+
+        Vectors are compared exactly up to ``exact_up_to`` passages of a tenant; of more, those of the nearest
+        partitions, and those written since the last upkeep.
+        """
         table = await self._find(index, tenant)
         if table is None:
             return []
@@ -215,7 +222,7 @@ class LanceStore:
             return await self._opened(name, await database.create_table(name, schema=columns, exist_ok=True))
 
     async def _opened(self, name: str, opened: Any) -> LanceTable:
-        table = LanceTable(name, opened)
+        table = LanceTable(name, opened, self._nearest)
         await table.index_columns()
         table = self._tables.setdefault(name, table)
         if len(self._tables) > OPEN_TABLES:

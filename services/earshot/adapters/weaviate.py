@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from earshot.adapters import weaviate_rows as rows
+from earshot.adapters.nearest import NearestSettings
 from earshot.adapters.passage_sets import settle
 from earshot.kernel.errors import Misconfigured, Unavailable
 from earshot.kernel.ports import IndexedPassage, PassageSet, ScoredPassage, SearchFilters, SearchMode
@@ -37,12 +38,14 @@ class WeaviateStore:
 
     Args:
         url: ``weaviate://[api-key@]host[:8080][?grpc=50051&replicas=1]``, or ``weaviates://`` for TLS.
+        nearest: what the graphs of new indexes are built with, and what queries look at.
 
     Raises:
         Misconfigured: the URL cannot be used.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, nearest: NearestSettings | None = None) -> None:
+        self._nearest = nearest or NearestSettings()
         parts = urlsplit(url)
         options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
         try:
@@ -66,14 +69,26 @@ class WeaviateStore:
         async with self._answering():
             if not await client.collections.exists(index):
                 await self._create(client, index, dimensions)
+            await self._look_at(client, index)
             if not await client.alias.exists(alias_name=ALIAS):
                 await client.alias.create(alias_name=ALIAS, target_collection=index)
+
+    async def _look_at(self, client: WeaviateAsyncClient, index: str) -> None:
+        """Let queries look at as many neighbours as the settings say; what an index was built with stays."""
+        from weaviate.classes.config import Reconfigure
+
+        config = client.collections.get(index).config
+        vectors = (await config.get()).vector_config or {}
+        for name, held in vectors.items():
+            if getattr(held.vector_index_config, "ef", self._nearest.hnsw_ef) != self._nearest.hnsw_ef:
+                hnsw = Reconfigure.VectorIndex.hnsw(ef=self._nearest.hnsw_ef)
+                await config.update(vector_config=Reconfigure.Vectors.update(name=name, vector_index_config=hnsw))
 
     async def _create(self, client: WeaviateAsyncClient, index: str, dimensions: int) -> None:
         from weaviate.exceptions import UnexpectedStatusCodeError
 
         try:
-            await client.collections.create(index, **rows.collection(dimensions, self._replicas))
+            await client.collections.create(index, **rows.collection(dimensions, self._replicas, self._nearest))
         except UnexpectedStatusCodeError:
             if not await client.collections.exists(index):  # else another worker was faster
                 raise

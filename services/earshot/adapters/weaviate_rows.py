@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.ports import IndexedPassage, PassageSet, SearchFilters
 from earshot.kernel.ports.vectors import by_label
 
@@ -17,12 +18,15 @@ WHOLE = ("revision", "segment_index", "ordinal", "start_ms", "end_ms")
 PROPERTIES = ("text", *EXACT, *WHOLE, "speakers", "recorded_at", "degraded")
 
 
-def collection(dimensions: int, replicas: int) -> dict[str, Any]:
+def collection(dimensions: int, replicas: int, nearest: NearestSettings) -> dict[str, Any]:
     """What a collection is created with: one shard a tenant, vectors brought along, HNSW, BM25 over the text."""
     from weaviate.classes.config import Configure, StopwordsPreset, VectorDistances
 
     hnsw = Configure.VectorIndex.hnsw(
-        distance_metric=VectorDistances.COSINE, max_connections=16, ef_construction=64, ef=40
+        distance_metric=VectorDistances.COSINE,
+        max_connections=nearest.hnsw_m,
+        ef_construction=nearest.hnsw_ef_construction,
+        ef=nearest.hnsw_ef,
     )
     return {
         "description": f"Passages of what was said; vectors of {dimensions} dimensions.",

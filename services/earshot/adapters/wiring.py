@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import Misconfigured
-from earshot.kernel.settings import Settings
+from earshot.kernel.settings import Settings, load
 from earshot.kernel.telemetry import CatalogExporter
 
 if TYPE_CHECKING:
@@ -53,11 +54,11 @@ class Kit:
         if url.startswith("lancedb://"):
             from earshot.adapters.lancedb import LanceStore
 
-            return LanceStore(url.removeprefix("lancedb://"))
+            return LanceStore(url.removeprefix("lancedb://"), load(NearestSettings))
         if url.startswith(("weaviate://", "weaviates://")):
             from earshot.adapters.weaviate import WeaviateStore
 
-            return WeaviateStore(url)
+            return WeaviateStore(url, load(NearestSettings))
         raise Misconfigured(f"EARSHOT_VECTORS_URL is neither lancedb:// nor weaviate://: {url.split(':')[0]}")
 
     @cached_property

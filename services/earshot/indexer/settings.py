@@ -5,7 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.settings import config
+
+__all__ = ["IndexerSettings", "NearestSettings"]
 
 
 class IndexerSettings(BaseSettings):
