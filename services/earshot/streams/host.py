@@ -8,19 +8,18 @@ import signal
 import socket
 import tempfile
 import threading
-from collections.abc import Awaitable, Callable, Coroutine
-from contextlib import AsyncExitStack, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import structlog
 
 from earshot.kernel.codec import Codec, Record
-from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.errors import Misconfigured
 from earshot.kernel.gate import Gate
-from earshot.kernel.ports import Attempts, EventLog, Heartbeat, Heartbeats
+from earshot.kernel.ports import Attempts, EventLog, Heartbeats
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Stage
 from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
@@ -34,6 +33,8 @@ from earshot.streams.patience import Patience
 from earshot.streams.processor import Processor
 from earshot.streams.sender import Sender
 from earshot.streams.settings import WorkerSettings
+from earshot.streams.signs import Signs
+from earshot.streams.tasks import cancelled, first, raise_first
 from earshot.streams.unit import Point, Tools, pass_by
 from earshot.streams.vitals import Vitals
 from earshot.streams.watchdog import Watchdog, end_within, watch
@@ -47,9 +48,6 @@ EXIT_MISCONFIGURED = 78
 """EX_CONFIG of sysexits.h: a person must act."""
 EXIT_FORCED = 128 + signal.SIGTERM
 """Asked twice to end."""
-PULSE_S = 1.0
-FINISHED_S = 1.0
-"""Between two questions whether the stage's work has come to an end."""
 log = structlog.get_logger()
 
 
@@ -92,6 +90,7 @@ class Host:
         self._intake_broken = asyncio.Event()
         self._broken: Exception | None = None
         self._limit: threading.Timer | None = None
+        self._signs = Signs(stage, self.name, self.vitals, settings, worker, ports.heartbeats, ports.log)
         self._topics = {settings.topic(topic.name): topic for topic in stage.sources}
 
     async def run(self) -> int:
@@ -120,18 +119,18 @@ class Host:
 
     async def _run(self) -> int:
         async with AsyncExitStack() as stack:
-            background = [asyncio.create_task(self._pulse()), asyncio.create_task(self._heartbeat())]
-            stack.push_async_callback(_cancelled, background)
+            background = [asyncio.create_task(self._signs.pulse()), asyncio.create_task(self._signs.heartbeats())]
+            stack.push_async_callback(cancelled, background)
             start = asyncio.create_task(self._start(stack))
-            await _first(start, self._ending.wait())
+            await first(start, self._ending.wait())
             if not start.done():  # asked to end while a dependency was down
                 self._limit = end_within(self._worker.stop_s, 0)
-                await _cancelled([start])
+                await cancelled([start])
                 return 0
             app, processor = start.result()
-            background.append(asyncio.create_task(self._call("heartbeat_failed", self._beat)))  # it is ready now
-            background.append(asyncio.create_task(self._look_at_lag(app)))
-            background.append(asyncio.create_task(self._look_for_the_end()))
+            background.append(asyncio.create_task(self._signs.heartbeat()))  # it is ready now
+            background.append(asyncio.create_task(self._signs.lag(app, sorted(self._topics))))
+            background.append(asyncio.create_task(self._signs.finished(self._ending)))
             pumps = [asyncio.create_task(self._pump(processor)) for _ in range(self.stage.batches_in_work)]
             await self._until_ended(app, pumps)
         return 0
@@ -202,8 +201,8 @@ class Host:
     async def _until_ended(self, app: faust.App, pumps: list[asyncio.Task[None]]) -> None:
         """Wait for the end; then let the batches in work finish, within the drain's deadline."""
         try:
-            await _first(*pumps, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
-            _raise_first(pumps)
+            await first(*pumps, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
+            raise_first(pumps)
             if not self._ending.is_set():
                 raise self._broken or app.crash_reason or RuntimeError("The Faust app stopped by itself.")
             await self._collector.close()
@@ -211,64 +210,14 @@ class Host:
             await asyncio.wait(
                 pumps, timeout=0 if self.vitals.paused else self._worker.drain_s, return_when=asyncio.FIRST_EXCEPTION
             )
-            _raise_first(pumps)
+            raise_first(pumps)
             if not all(pump.done() for pump in pumps):
                 log.warning("not_drained", stage=self.stage.name, reason=self.vitals.reason or "The deadline passed.")
         finally:
             # What follows commits what is acknowledged and leaves the group, where the broker still answers.
             self._limit = end_within(self._worker.stop_s, 0 if self._ending.is_set() else EXIT_BUG)
             await self._collector.close()
-            await _cancelled(pumps)
-
-    # --- signs of life ------------------------------------------------------------------------------------------------
-
-    async def _pulse(self) -> None:
-        while True:
-            self.vitals.beats += 1
-            await asyncio.sleep(PULSE_S)
-
-    async def _heartbeat(self) -> None:
-        await self._repeat("heartbeat_failed", self._worker.heartbeat_s, self._beat)
-
-    async def _beat(self) -> None:
-        vitals = self.vitals
-        info = {"lag": vitals.lag, "deliveries": vitals.deliveries, **self.stage.info()}
-        now = datetime.now(UTC)
-        sign = Heartbeat(self.stage.name, self.name, vitals.state, vitals.reason, now, info)
-        await self._ports.heartbeats.beat(sign)
-
-    async def _look_at_lag(self, app: faust.App) -> None:
-        group, names = self._settings.topic_prefix + self.stage.consumer_group, sorted(self._topics)
-
-        async def look() -> None:
-            mine = {(tp.topic, tp.partition) for tp in app.consumer.assignment()}
-            lags = await self._ports.log.lag(group, names)
-            self.vitals.lag = sum(end - done for place, (done, end) in lags.items() if place in mine)
-
-        await self._repeat("lag_unknown", self._worker.lag_s, look)
-
-    async def _look_for_the_end(self) -> None:
-        async def look() -> None:
-            if await self.stage.finished():
-                log.info("finished", stage=self.stage.name, group=self.stage.consumer_group)
-                self._ending.set()
-
-        await self._repeat("end_unknown", FINISHED_S, look)
-
-    async def _repeat(self, event: str, every_s: float, call: Callable[[], Awaitable[None]]) -> None:
-        """Call again and again."""
-        while True:
-            await self._call(event, call)
-            await asyncio.sleep(every_s)
-
-    async def _call(self, event: str, call: Callable[[], Awaitable[None]]) -> None:
-        """Call once; a failure is said, and is no reason to stop working."""
-        try:
-            await call()
-        except EarshotError as error:
-            log.warning(event, stage=self.stage.name, error=str(error))
-        except Exception:  # a sign of life that cannot be given must never stop the work
-            log.exception(event, stage=self.stage.name)
+            await cancelled(pumps)
 
     @contextmanager
     def _signals(self) -> Any:
@@ -288,29 +237,3 @@ class Host:
         finally:
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
-
-
-async def _first(*awaitables: asyncio.Task[Any] | Coroutine[Any, Any, Any]) -> None:
-    """Return when the first is done; the coroutines among the others are cancelled, the tasks go on."""
-    tasks = {item if isinstance(item, asyncio.Task) else asyncio.create_task(item) for item in awaitables}
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        await _cancelled([task for task in tasks if task not in awaitables])
-
-
-def _raise_first(tasks: list[asyncio.Task[None]]) -> None:
-    """Raise what the first failed task raised; say what others did."""
-    errors = [error for task in tasks if task.done() and (error := task.exception()) is not None]
-    for error in errors[1:]:
-        log.error("worker_failed", exc_info=error)
-    if errors:
-        raise errors[0]
-
-
-async def _cancelled(tasks: list[asyncio.Task[Any]]) -> None:
-    for task in tasks:
-        task.cancel()
-    for task in tasks:
-        with suppress(asyncio.CancelledError, Exception):  # its error, if any, was raised where it was awaited
-            await task
