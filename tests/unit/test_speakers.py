@@ -44,6 +44,7 @@ def slow_at(turns: list[Turn], ms: float) -> set[str | None]:
     return {turn.speaker for turn, distance in distances.items() if distance == nearest}
 
 
+@settings(deadline=None)
 @given(TURNS, st.floats(0, 8000))
 def test_a_moment_belongs_to_whoever_began_last_or_is_nearest(turns, ms):
     assert Timeline(turns).at(ms) in slow_at(turns, ms)

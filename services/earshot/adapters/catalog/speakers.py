@@ -119,7 +119,7 @@ def _voices(turns: list[tuple[str, str]], names: list[tuple[str, str, str]]) -> 
 def expect_speakers(
     connection: sa.Connection, codec: Codec, tenant: str, recording_id: str, revision: int, trace: Mapping[str, str]
 ) -> None:
-    """Make a new attempt wait for the diarizer if one that is on shows signs of life; one that is off is not waited for."""
+    """Make a new attempt wait for the diarizer, if one that is on shows signs of life."""
     c = t.heartbeats.c
     alive = sa.select(c.info).where(c.stage == SPEAKER_STAGE, c.at >= t.now() - ALIVE)
     if not any("engine" in json.loads(info) for info in connection.scalars(alive)):
