@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earshot.adapters.cutter import FRAME, RATE, SPEECH, STILL_SPEECH, Samples
-from earshot.adapters.loudness import HOP_S, Array, Histogram, LoudnessMeter
+from earshot.adapters.loudness import Array, Histogram, LoudnessMeter
 
 RATES = range(4_000, 400_001)  # what lies outside is no sound for people, or an attack on our memory
 MAX_CHANNELS = 32
@@ -28,6 +28,7 @@ LOUDEST = 8.0  # floats may exceed full scale; beyond 18 dB they are nonsense
 FULL = 1 - 1 / 32768  # the highest positive sample of 16 bit
 FLAT = 0.98  # telephone codecs reach no higher: 0.980 (mu-law), 0.984 (A-law)
 BAND_HZ = 500
+WINDOW_S = 0.2  # so often a spectrum is taken
 BANDWIDTH_DB = 60.0
 MIN_FRAMES = 10  # 0.3 s: so much without speech is needed to tell the noise
 QUIETEST_DB = -101.1  # the rounding noise of 16 bit, 1/12 of a step squared
@@ -151,10 +152,10 @@ class _Stretch:
         self._waiting = raw.shape[1] - whole
 
     def _scaled(self, raw: NDArray[Any]) -> Array:
-        samples = raw.astype(np.float32)
+        samples: Array = np.multiply(raw, self._scale, dtype=np.float32, order="C")
         if self._unsigned:
-            samples -= 128
-        return np.multiply(samples, self._scale, out=samples)
+            samples -= 1
+        return samples
 
     def _measure(self, samples: Array) -> None:
         top = float(max(samples.max(), -samples.min()))
@@ -181,12 +182,12 @@ def _clipped(samples: Array) -> int:
 
 
 class _Spectrum:
-    """The mean power spectrum, from one window in every 100 ms."""
+    """The mean power spectrum, from one window in every 200 ms."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate
         self._width = 1 << (rate // 40).bit_length()  # so bins lie 20 to 40 Hz apart
-        self._step = max(self._width, round(HOP_S * rate))
+        self._step = max(self._width, round(WINDOW_S * rate))
         self._window = np.hanning(self._width).astype(np.float32)
         self._power = np.zeros(self._width // 2 + 1)
 
@@ -195,7 +196,9 @@ class _Spectrum:
         channels, count = samples.shape[0], samples.shape[1] // self._step
         if count:
             windows = samples[:, : count * self._step].reshape(channels, count, self._step)[:, :, : self._width]
-            self._power += np.square(np.abs(np.fft.rfft(windows * self._window))).sum(axis=(0, 1), dtype=np.float64)
+            spectra = np.fft.rfft(windows * self._window)
+            for part in (spectra.real, spectra.imag):
+                self._power += np.einsum("cwf,cwf->f", part, part)
 
     def bandwidth(self) -> int | None:
         """Upper edge of the highest band with sound, in Hz; ``None`` without any.
