@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from earshot.adapters import bge
+from earshot.adapters import bge, rerankers
 from earshot.adapters.bge_m3 import SPARSE_WEIGHT, BgeM3Encoder
 from earshot.adapters.bge_reranker import BgeReranker
+from earshot.adapters.encoders import about
+from earshot.adapters.named_encoders import named
 from earshot.kernel.errors import Misconfigured, Unavailable
 from tests.tiny_bge import SAID, WIDTH, write_cross_encoder, write_m3
 
@@ -150,3 +152,15 @@ def test_a_gpu_that_is_not_there_is_replaced_by_the_cpu_with_the_reason(folder):
     encoder = BgeM3Encoder(folder, device="cuda:0")
     assert encoder.device.name == "cpu"
     assert "EARSHOT_EMBEDDER__DEVICE asks for cuda:0" in encoder.device.reason
+    engine = about(encoder)["engine"]
+    assert (engine["device"], engine["degraded"], engine["reason"]) == ("cpu", True, encoder.device.reason)
+
+
+async def test_the_settings_lead_to_one_copy_of_the_weights_for_both(folder, monkeypatch):
+    """The reranker is the encoder of the index that serves, where it names the same model."""
+    monkeypatch.setenv("EARSHOT_RERANKER__MODEL", str(folder))
+    monkeypatch.setenv("EARSHOT_RERANKER__TIMEOUT_S", "60")
+    reranker = rerankers.choose()
+    scores = await reranker.rerank(QUESTION, SAID)
+    assert await reranker._loading is named(str(folder))
+    assert scores == await named(str(folder)).rerank(QUESTION, SAID)

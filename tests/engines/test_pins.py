@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.metadata import version
+from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 TOGETHER = [
     "torch",
@@ -19,6 +22,27 @@ TOGETHER = [
     "weaviate",
     "lancedb",
 ]
+
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def pins(lock: str) -> dict[str, str]:
+    """Versions by name of what a lock file installs on this machine."""
+    found = {}
+    for line in (ROOT / lock).read_text(encoding="utf-8").splitlines():
+        if "==" in line and not line.startswith(" "):
+            requirement = Requirement(line.rstrip("\\ "))
+            if requirement.marker is None or requirement.marker.evaluate():
+                found[requirement.name] = str(requirement.specifier).removeprefix("==")
+    return found
+
+
+def test_the_gpu_image_installs_what_is_tested_here():
+    """Every version of its lock file is the one installed in this environment."""
+    gpu = pins("requirements-gpu.lock")
+    assert {"torch", "torchaudio", "flagembedding", "pyannote-audio", "faster-whisper"} <= gpu.keys()
+    assert {name: version(name) for name in gpu} == gpu
 
 
 @pytest.mark.parametrize("order", [TOGETHER, TOGETHER[::-1]], ids=["torch first", "torch last"])

@@ -24,7 +24,7 @@ HUB_NAME = "BAAI/bge-m3"
 HEADS = ("colbert_linear.pt", "sparse_linear.pt")
 SPARSE_WEIGHT = 0.3
 """Of the lexical score beside the dense and the multi-vector one, which count whole: as the model was trained to be
-combined (``EncoderOnlyEmbedderM3Model.ensemble_score``) and evaluated (Chen et al. 2024, BGE M3-Embedding, MIRACL)."""
+combined (FlagEmbedding, ``EncoderOnlyEmbedderM3Model.ensemble_score``)."""
 
 
 @dataclass(frozen=True)

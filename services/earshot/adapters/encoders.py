@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
@@ -46,6 +46,15 @@ def choose(settings: EncoderSettings | None = None) -> Encoder:
         Unavailable: it would have to be downloaded, and the hub does not answer.
     """
     return _load(settings or load(EncoderSettings))
+
+
+def about(encoder: Encoder) -> dict[str, Any]:
+    """What a worker says of its encoder: the model, and where it runs if that may differ from what was asked for."""
+    device = getattr(encoder, "device", None)
+    if device is None:
+        return {"model": encoder.model}
+    runs = {"device": device.name, "degraded": bool(device.reason), "reason": device.reason}
+    return {"model": encoder.model, "engine": {"name": "FlagEmbedding", "model": encoder.model, **runs}}
 
 
 @lru_cache(maxsize=2)  # the one that serves, and the next

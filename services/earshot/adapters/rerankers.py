@@ -10,9 +10,10 @@ from pathlib import Path
 import structlog
 from pydantic import Field
 
-from earshot.adapters import encoders
+from earshot.adapters import named_encoders
 from earshot.adapters.bge_m3 import HEADS
 from earshot.adapters.breaker import Breaker
+from earshot.adapters.encoders import EncoderSettings
 from earshot.adapters.remote import RemoteSettings
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient, Unavailable
 from earshot.kernel.ports import Reranker
@@ -169,9 +170,9 @@ def _loaded(settings: RerankerSettings, folder: Path | None) -> Reranker:
     m3 = settings.model == "bge-m3" or (folder is not None and all((folder / head).is_file() for head in HEADS))
     if not m3:
         return BgeReranker(folder, settings.model_cache, settings.device)
-    embedding = load(encoders.EncoderSettings)
-    if not embedding.url and (embedding.model, embedding.device) == (settings.model, settings.device):
-        encoder = encoders.choose(embedding)  # one copy of the weights for both
+    embedding = load(EncoderSettings)
+    if (embedding.device, embedding.model_cache) == (settings.device, settings.model_cache):
+        encoder = named_encoders.named(settings.model)  # one copy of the weights where it is the embedder's model too
         assert isinstance(encoder, BgeM3Encoder)
         return encoder
     return BgeM3Encoder(folder, settings.model_cache, settings.device, "EARSHOT_RERANKER")

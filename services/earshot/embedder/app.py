@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from typing import Any
 
 import structlog
 
+from earshot.adapters.encoders import about
 from earshot.adapters.named_encoders import encoder_of, index_for, named, other_wish, wished
 from earshot.adapters.wiring import Kit
 from earshot.embedder.embed import PassageSize, embed
@@ -110,9 +112,9 @@ class _Post:
         """Whether progress here is the recording's: until an index serves, what goes into it is not yet searchable."""
         return self.index.name not in {index.name for index in in_state(await self._kit.catalog.indexes(), "building")}
 
-    def about(self) -> dict[str, str]:
+    def about(self) -> dict[str, Any]:
         """For the signs of life."""
-        return {"model": self.encoder.model, "index": self.index.name} if hasattr(self, "index") else {}
+        return {**about(self.encoder), "index": self.index.name} if hasattr(self, "index") else {}
 
 
 def _stage(kit: Kit, name: str, post: _Post, finished: Callable[[], Awaitable[bool]]) -> Stage:
