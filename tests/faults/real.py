@@ -22,6 +22,7 @@ from earshot.kernel.ports import Clip, CutSegment
 from earshot.kernel.settings import Settings
 from earshot.kernel.topics import (
     AUDIO_EMBEDDINGS,
+    AUDIO_SPEAKERS,
     AUDIO_TRANSCRIPTS,
     AUDIO_UPLOADED,
     LANES,
@@ -38,8 +39,9 @@ ROOT = Path(__file__).parents[2]
 SOURCES: dict[str, tuple[Topic, ...]] = {
     "segmenter": (AUDIO_UPLOADED,),
     "transcriber": tuple(LANES.values()),
+    "diarizer": (AUDIO_UPLOADED,),
     "embedder": (AUDIO_TRANSCRIPTS,),
-    "indexer": (AUDIO_EMBEDDINGS,),
+    "indexer": (AUDIO_EMBEDDINGS, AUDIO_SPEAKERS),
     "tracker": (RECORDINGS_PROGRESS,),
     "eraser": (RECORDINGS_ERASED,),
 }
@@ -47,6 +49,7 @@ QUICK = {
     "EARSHOT_TRANSCRIBER__ENGINE": "simulated",
     "EARSHOT_TRANSCRIBER__SIMULATED_REAL_TIME_FACTOR": "0.01",
     "EARSHOT_TRANSCRIBER__HUB": "off",
+    "EARSHOT_DIARIZER__ENGINE": "simulated",
     "EARSHOT_PARTITIONS": "3",
     "EARSHOT_LOG_FORMAT": "json",
     "EARSHOT_WORKER__SESSION_TIMEOUT_S": "6",

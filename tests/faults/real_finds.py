@@ -74,6 +74,19 @@ async def _see(flow: Flow, recording_id: str, published: dict[int, str], embedde
     )
 
 
+async def not_told(flow: Flow, recording_id: str) -> list[str]:
+    """Passages that do not say who speaks in them as the turns do."""
+    voices = (await flow.kit.catalog.voices(TENANT, [recording_id])).get(recording_id)
+    if voices is None:
+        return ["nobody knows who speaks"]
+    return [
+        f"passage {each.id} of revision {each.revision} says {each.speakers}"
+        for index in await flow.kit.vectors.indexes()
+        for each in await flow.kit.vectors.passages_of(index, TENANT, recording_id)
+        if each.speakers != voices.who(each.revision, each.start_ms, each.end_ms, ())
+    ]
+
+
 async def _embedded(flow: Flow) -> dict[str, list[SegmentEmbedded]]:
     """By recording, the last event of each segment and revision."""
     last: dict[tuple[str, int, int], SegmentEmbedded] = {}

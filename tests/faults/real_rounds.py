@@ -155,6 +155,8 @@ class Rounds:
         """What is wrong with anything that was ever uploaded."""
         seen = await finds.see(self.flow, self.kept)
         found = [f"{each}: {what}" for each in self.kept for what in complaints(self.kept[each].texts, seen[each])]
+        for each in self.kept:
+            found += [f"{each}: {what}" for what in await finds.not_told(self.flow, each)]
         for each in self.erased:
             found += [f"{each} was erased: {what}" for what in await finds.left_of_erased(self.flow, each)]
         for each, revision in self.cancelled.items():

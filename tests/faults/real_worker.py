@@ -19,7 +19,8 @@ WRITES: dict[str, dict[str, set[str]]] = {
     "segmenter": {"blobs": {"put"}},
     "transcriber": {"blobs": {"put"}, "catalog": {"store"}},
     "embedder": {},
-    "indexer": {"vectors": {"replace_many"}},
+    "diarizer": {"blobs": {"put"}},
+    "indexer": {"vectors": {"replace_many", "relabel"}, "catalog": {"store_turns"}},
     "tracker": {"catalog": {"record"}},
     "eraser": {
         "vectors": {"delete"},

@@ -12,7 +12,7 @@ import pytest
 from earshot.adapters.diarizers import DiarizerEngineSettings, DiarizerProcess, find, longest
 from earshot.adapters.wiring import Kit
 from earshot.diarizer.app import create_stage
-from earshot.diarizer.diarize import OFF, Terms, diarize, lease_name, pass_over, speaker_count
+from earshot.diarizer.diarize import Terms, diarize, lease_name, pass_over, speaker_count
 from earshot.diarizer.known import forget, result_key
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.errors import (
@@ -210,7 +210,7 @@ async def test_while_it_is_off_only_those_who_wait_for_it_are_told(tmp_path):
         [output] = [output async for output in pass_over(batch, catalog, "It is switched off.")]
         said = output.event
         assert isinstance(said, StageProgressed)
-        assert (said.recording_id, said.state, said.code) == (waits.job.recording_id, "done", OFF)
+        assert (said.recording_id, said.state, said.code) == (waits.job.recording_id, "done", "diarization_off")
         assert said.detail == "Diarization is off. It is switched off."
     finally:
         await catalog.close()

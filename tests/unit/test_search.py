@@ -10,13 +10,15 @@ import pytest
 from pydantic import ValidationError
 
 from earshot.kernel import ids
-from earshot.kernel.errors import Unavailable
+from earshot.kernel.errors import Permanent, Unavailable
 from earshot.kernel.events import Engine, SegmentTranscribed, Word
 from earshot.kernel.gate import RecordingKey, Standing
 from earshot.kernel.ports import IndexedPassage, Recording
 from earshot.kernel.ports.excerpts import Excerpt
+from earshot.kernel.speakers import Voices
 from earshot.query.locate import locate
-from earshot.query.search import Judge, SearchAnswer, SearchRequest, search
+from earshot.query.search import MOST_NAMESAKES, Judge, SearchAnswer, SearchRequest, search
+from tests.fakes_speakers import FakeSpeakers, found, turn
 from tests.fakes_vectors import FakeEncoder, FakeReranker, FakeVectors
 
 AT = datetime(2024, 5, 1, tzinfo=UTC)
@@ -31,6 +33,7 @@ class FakeLibrary:
         self.rows: dict[RecordingKey, Recording] = {}
         self.said: dict[RecordingKey, dict[int, SegmentTranscribed]] = {}
         self.stands: dict[RecordingKey, Standing] = {}
+        self.speakers = FakeSpeakers()
         self.looks = 0
 
     async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
@@ -47,6 +50,12 @@ class FakeLibrary:
             for key, indexes in wanted.items()
             if (tenant, key) in self.rows
         }
+
+    async def voices(self, tenant: str, recording_ids: Collection[str]) -> Mapping[str, Voices]:
+        return await self.speakers.voices(tenant, recording_ids)
+
+    async def speakers_named(self, tenant: str, name: str, limit: int) -> list[tuple[str, str]]:
+        return await self.speakers.speakers_named(tenant, name, limit)
 
 
 class System:
@@ -246,11 +255,35 @@ async def test_filters_reach_the_store() -> None:
     await system.say("one", "green apple")
     await system.say("two", "green apple")
     for given in ("two", ["two", "three"]):
-        found = (await system.ask("apple", filters={"recording_id": given})).hits
-        assert [hit.recording_id for hit in found] == ["two"]
+        shown = (await system.ask("apple", filters={"recording_id": given})).hits
+        assert [hit.recording_id for hit in shown] == ["two"]
     assert (await system.ask("apple", filters={"speaker": "B"})).hits == []
     assert len((await system.ask("apple", filters={"from": "2024-05-01T00:00:00Z", "to": AT.isoformat()})).hits) == 2
     assert (await system.ask("apple", filters={"from": "2024-05-02T00:00:00Z"})).hits == []
+
+
+async def test_a_speaker_is_searched_for_by_label_or_by_name_and_shown_by_name() -> None:
+    """The name counts in the recordings where it was given; words say who spoke each of them."""
+    system = System()
+    for recording in ("one", "two"):
+        await system.say(recording, "green apple")
+    speakers = system.library.speakers
+    await speakers.store_turns(found("one", turn("A", 0, 950), turn("B", 950, 5000)))
+    await speakers.name_speakers("default", "one", {"A": "Ada", "B": "Bob"})
+    (hit,) = (await system.ask("apple", filters={"speaker": "Ada"})).hits
+    assert (hit.recording_id, hit.speakers, [word.speaker for word in hit.words]) == ("one", ["Ada"], ["Ada", "Bob"])
+    by_label = (await system.ask("apple", filters={"speaker": "A"})).hits
+    assert {(hit.recording_id, *hit.speakers) for hit in by_label} == {("one", "Ada"), ("two", "A")}
+    assert (await system.ask("apple", filters={"speaker": "Bob"})).hits == []
+    assert (await system.ask("apple", "other", filters={"speaker": "Ada"})).hits == []
+
+
+async def test_a_name_that_is_given_everywhere_is_no_filter() -> None:
+    system = System()
+    for number in range(MOST_NAMESAKES + 1):
+        await system.library.speakers.name_speakers("default", f"r{number}", {"A": "Ada"})
+    with pytest.raises(Permanent, match="'Ada' was given in more than"):
+        await system.ask("apple", filters={"speaker": "Ada"})
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from earshot.kernel.gate import Verdict
 from earshot.kernel.ports import SearchFilters
 from earshot.kernel.settings import Settings
 from earshot.kernel.stage import Delivery, Stage, Stale
-from earshot.kernel.topics import AUDIO_EMBEDDINGS, AUDIO_TRANSCRIPTS
+from earshot.kernel.topics import AUDIO_EMBEDDINGS, AUDIO_SPEAKERS, AUDIO_TRANSCRIPTS
 
 HEARD = {
     "jfk": "and all my fellow america and not what your country can do for you and when you can do for your lovely",
@@ -45,7 +45,7 @@ async def test_what_was_misheard_is_found_by_what_was_said(tmp_path: Path) -> No
     kit = Kit(Settings(data=tmp_path))
     await kit.catalog.migrate()
     embedder, indexer = create_embedder(kit), create_indexer(kit)
-    assert (embedder.sources, indexer.sources) == ((AUDIO_TRANSCRIPTS,), (AUDIO_EMBEDDINGS,))
+    assert (embedder.sources, indexer.sources) == ((AUDIO_TRANSCRIPTS,), (AUDIO_EMBEDDINGS, AUDIO_SPEAKERS))
     async with embedder.resources(), indexer.resources():
         segments = [transcribed(recording, heard) for recording, heard in HEARD.items()]
         embedded = [event for event in await run(embedder, *segments) if isinstance(event, SegmentEmbedded)]

@@ -35,10 +35,10 @@ class DiarizerEngineSettings(BaseSettings):
 
     model_config = config("DIARIZER__")
 
-    engine: Literal["auto", "pyannote", "off"] = Field(
+    engine: Literal["auto", "pyannote", "off", "simulated"] = Field(
         "auto",
         description="auto: pyannote.audio when it is installed and its model is at hand, else off. pyannote: nothing "
-        "is done without it. off: nobody looks for speakers.",
+        "is done without it. off: nobody looks for speakers. simulated: made-up turns, for load tests.",
     )
     model: str = Field(
         "pyannote/speaker-diarization-community-1",
@@ -105,11 +105,12 @@ class DiarizerProcess:
 
     async def _start(self) -> None:
         settings = self._settings
-        folder = await asyncio.to_thread(find, settings)
-        self._child = Isolated(
-            "earshot.adapters.pyannote:Pyannote", str(folder), settings.model, settings.device, settings.threads,
-            name="diarizer", start_deadline_s=START_DEADLINE_S,
-        )  # fmt: skip
+        target, how = "earshot.adapters.simulated_diarizer:SimulatedDiarizer", list[Any]()
+        if settings.engine != "simulated":
+            folder = await asyncio.to_thread(find, settings)
+            target, how = "earshot.adapters.pyannote:Pyannote", [str(folder), settings.model, settings.device]
+            how.append(settings.threads)
+        self._child = Isolated(target, *how, name="diarizer", start_deadline_s=START_DEADLINE_S)
         about = await self._child.call("describe", deadline_s=BASE_DEADLINE_S)
         self.engine, self.options = Engine(**about["engine"]), about["options"]
         structlog.get_logger().info("diarizer started", **self.engine.model_dump(), options=self.options)

@@ -20,8 +20,6 @@ from earshot.kernel.ports.speakers import Diarized, Diarizer, SpeakerCount
 from earshot.kernel.stage import Delivery, Output, emit, progress
 from earshot.kernel.topics import AUDIO_SPEAKERS
 
-OFF = "diarization_off"
-"""The code of a stage's progress that means: nobody looked, and nobody will."""
 MOST = 100
 """People in one recording that somebody may claim."""
 
@@ -82,7 +80,7 @@ async def pass_over(
         upload = delivery.event
         job = await recordings.job(upload.tenant, ids.job_id(upload.recording_id, upload.revision))
         if job is not None and any(count.stage == SPEAKER_STAGE for count in job.stages):
-            yield progress(SPEAKER_STAGE, delivery, code=OFF, detail=f"Diarization is off. {why}")
+            yield progress(SPEAKER_STAGE, delivery, code="diarization_off", detail=f"Diarization is off. {why}")
 
 
 def speaker_count(upload: AudioUploaded, otherwise: SpeakerCount) -> SpeakerCount:
