@@ -64,7 +64,7 @@ def test_a_model_is_loaded_once() -> None:
 
 def test_a_model_that_does_not_exist_is_refused_in_one_sentence(tmp_path: Path) -> None:
     """Before anything heavy is imported; so is a folder without weights."""
-    with pytest.raises(Misconfigured, match="neither wordllama nor bge-m3 nor a folder"):
+    with pytest.raises(Misconfigured, match="neither wordllama, minilm, bge-m3 nor a folder"):
         choose(EncoderSettings(model="word2vec"))
     with pytest.raises(Misconfigured, match="no weights"):
         BgeM3Encoder(tmp_path)

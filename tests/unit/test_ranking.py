@@ -8,7 +8,7 @@ import random
 import pytest
 
 from earshot.kernel.ports import IndexedPassage, ScoredPassage, SearchMode
-from earshot.query.question import read
+from earshot.kernel.question import read
 from earshot.query.ranking import NEARBY_MS, Candidates, nearby, rank
 
 
@@ -61,19 +61,24 @@ def test_of_equal_passages_the_one_among_others_that_fit_is_first() -> None:
     elsewhere = passage("d", at_s=10, recording="other")
     scores = {lonely: 9, among: 9, beside: 5, elsewhere: 5}
     keyword = [ScoredPassage(found, score) for found, score in sorted(scores.items(), key=lambda item: -item[1])]
-    assert order(keyword, [], mode="keyword") == "b c a d"
+    assert order(keyword, [], mode="keyword") == "b a c d"
 
 
-def test_exact_wording_outranks_its_surroundings() -> None:
-    """However much around is about the same."""
-    said = passage("said", "we agreed on the titanium shell for the spring model", at_s=900)
+def test_exact_wording_outranks_everything() -> None:
+    """However much is said about the same elsewhere, and however often."""
+    said = passage("said", "so, we agreed: on the TITANIUM shell for the spring model.", recording="elsewhere")
     loose = [passage(f"loose{at}", "titanium model spring shell", at_s=at * 30) for at in range(60)]
-    keyword = [
-        *(ScoredPassage(found, 10.0) for found in loose),
-        ScoredPassage(said, 8.0),
-        ScoredPassage(passage("z"), 1.0),
-    ]
-    assert order(keyword, [], "the titanium shell for the spring model", "keyword").split()[0] == "said"
+    last = ScoredPassage(passage("z"), 1.0)
+    keyword = [*(ScoredPassage(found, 10.0) for found in loose), ScoredPassage(said, 2.0), last]
+    vector = [*(ScoredPassage(found, 0.9) for found in loose), last]
+    assert order(keyword, vector, "the titanium shell for the spring model").split()[0] == "said"
+    assert order(keyword, vector, "What was said about the titanium spring?").split()[0] != "said"
+
+
+def test_what_stands_beside_a_match_does_not_outrank_it() -> None:
+    """A good neighbour is a reason to be found, not to be first."""
+    match, beside = passage("match", at_s=60), passage("beside", at_s=90)
+    assert order([ScoredPassage(match, 9.0), ScoredPassage(beside, 2.0)], [], mode="keyword") == "match beside"
 
 
 def test_the_speaker_asked_for_is_preferred() -> None:
@@ -100,7 +105,7 @@ def test_what_surrounds_a_passage_is_the_sum_over_its_recording() -> None:
         pairs = [
             own[other.id] * math.exp(-abs(other.start_ms - found.start_ms) / NEARBY_MS)
             for other in passages
-            if other is not found and other.recording_id == found.recording_id
+            if other.recording_id == found.recording_id
         ]
         assert around[found.id] == pytest.approx(sum(pairs))
 

@@ -24,13 +24,29 @@ def bounded(reranker, timeout_s=5.0, at_once=2, **more) -> BoundedReranker:
     return BoundedReranker("fake", make, timeout_s, at_once, **more)
 
 
-def test_without_a_model_there_is_no_reranker():
-    assert choose(RerankerSettings(model="")) is None
+def test_by_default_words_are_compared_with_words_and_none_is_none():
+    assert choose(RerankerSettings(model="")).model == "wordllama"
     assert choose(RerankerSettings(model="none")) is None
 
 
+async def test_the_default_reranker_prefers_the_same_words_then_words_like_them():
+    """Whatever the question is framed in; a question or a text without any word is no error."""
+    reranker = choose(RerankerSettings())
+    texts = ["The weather was cold all week.", "We chose the batteries.", "A longer life of the cells.", "?", ""]
+    scores = await reranker.rerank("What did the team say about the batteries?", texts)
+    assert scores[1] == max(scores) <= 1.001
+    assert scores[2] > scores[0] > scores[4] == 0.0
+    assert await reranker.rerank("?", ["a", ""]) == await reranker.rerank("?", ["a", ""])
+
+
+async def test_the_default_reranker_is_never_too_busy():
+    reranker = choose(RerankerSettings(calls_at_once=1))
+    answers = await asyncio.gather(*(reranker.rerank("green apples", ["apples", "pears"]) for _ in range(12)))
+    assert all(scores[0] > scores[1] for scores in answers)
+
+
 def test_a_model_that_does_not_exist_is_refused_before_the_first_search(tmp_path):
-    with pytest.raises(Misconfigured, match="neither bge-m3 nor"):
+    with pytest.raises(Misconfigured, match="neither wordllama, bge-m3"):
         choose(RerankerSettings(model=str(tmp_path / "nothing")))
     with pytest.raises(Misconfigured, match="RERANKER__MODEL"):
         choose(RerankerSettings(url="http://127.0.0.1:9/v2"))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from datetime import UTC, datetime
 
 import pytest
@@ -321,16 +321,36 @@ async def test_a_search_looks_into_the_catalog_once_for_all_its_hits() -> None:
     assert system.library.looks == 1
 
 
+class Prefers:
+    """A reranker that likes one word."""
+
+    model = "taste"
+
+    def __init__(self, word: str) -> None:
+        self.word = word
+
+    async def rerank(self, query: str, texts: Sequence[str]) -> list[float]:
+        return [float(self.word in text) for text in texts]
+
+
 async def test_a_reranker_puts_first_what_it_prefers_and_is_named() -> None:
     system = System()
-    await system.say("long", "apple apple apple and a great many other words about something else entirely")
-    await system.say("short", "apple")
-    asked = SearchRequest.model_validate({"query": "apple words", "mode": "keyword"})
-    plain = await search(asked, "default", ENCODER, system.vectors, system.library)
-    assert ([hit.recording_id for hit in plain.hits], plain.reranker) == (["long", "short"], None)
-    judge = Judge(FakeReranker())
-    again = await search(asked, "default", ENCODER, system.vectors, system.library, judge)
-    assert ([hit.recording_id for hit in again.hits], again.reranker, again.notices) == (["short", "long"], "fake", [])
+    for colour in ("green", "yellow"):
+        await system.say(colour, f"one {colour} apple")
+    asked = SearchRequest.model_validate({"query": "apple"})
+    for colour, other in (("green", "yellow"), ("yellow", "green")):
+        answer = await search(asked, "default", ENCODER, system.vectors, system.library, Judge(Prefers(colour)))
+        assert [hit.recording_id for hit in answer.hits] == [colour, other]
+        assert (answer.reranker, answer.notices) == ("taste", [])
+
+
+@pytest.mark.parametrize("mode", ["keyword", "vector"])
+async def test_by_words_or_by_meaning_alone_is_without_a_reranker(mode: str) -> None:
+    system, reranker = System(), FakeReranker()
+    await system.say("r", "green apple")
+    asked = SearchRequest.model_validate({"query": "apple", "mode": mode})
+    answer = await search(asked, "default", ENCODER, system.vectors, system.library, Judge(reranker))
+    assert (len(answer.hits), answer.reranker, reranker.calls) == (1, None, [])
 
 
 async def test_a_reranker_that_fails_is_left_out_and_said_so() -> None:

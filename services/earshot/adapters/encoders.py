@@ -23,7 +23,7 @@ class EncoderSettings(RemoteSettings):
 
     model: str = Field(
         "wordllama",
-        description="wordllama, wordllama:128, bge-m3, the folder of a model like BGE-M3; with a URL, a name there.",
+        description="wordllama, wordllama:128, minilm, bge-m3, the folder of one like it; with a URL, a name there.",
     )
     model_cache: Path | None = Field(None, description="Where models from the hub are kept; empty: HF_HOME.")
     device: str = Field("", description="cuda:0, cpu, …; empty: the first GPU there is, else the CPU.")
@@ -69,10 +69,14 @@ def _load(settings: EncoderSettings) -> Encoder:
         from earshot.adapters.wordllama import WordLlamaEncoder
 
         return WordLlamaEncoder(int(dimensions) if dimensions.isdecimal() else 0) if dimensions else WordLlamaEncoder()
+    if settings.model == "minilm":
+        from earshot.adapters.minilm import MiniLmEncoder
+
+        return MiniLmEncoder()
     folder = None if settings.model == "bge-m3" else Path(settings.model).expanduser()
     if folder is not None and not folder.is_dir():
         raise Misconfigured(
-            f"EARSHOT_EMBEDDER__MODEL is neither wordllama nor bge-m3 nor a folder: {settings.model}",
+            f"EARSHOT_EMBEDDER__MODEL is neither wordllama, minilm, bge-m3 nor a folder: {settings.model}",
             next_step="Set it to one of them.",
         )
     from earshot.adapters.bge_m3 import BgeM3Encoder

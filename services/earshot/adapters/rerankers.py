@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 import structlog
@@ -19,6 +20,10 @@ from earshot.kernel.errors import EarshotError, Misconfigured, Transient, Unavai
 from earshot.kernel.ports import Reranker
 from earshot.kernel.settings import config, load
 
+WORDLLAMA = "wordllama"
+UNHINDERED = 256
+"""Calls at the same time of a reranker that takes milliseconds."""
+
 _log = structlog.get_logger()
 
 
@@ -29,8 +34,8 @@ class RerankerSettings(RemoteSettings):
 
     model: str = Field(
         "",
-        description="bge-m3 (its lexical and multi-vector scores), bge-reranker-v2-m3, the folder of a model like one "
-        "of them, or, with a URL, its name there; empty: no reranking.",
+        description="wordllama, bge-m3 (its lexical and multi-vector scores), bge-reranker-v2-m3, the folder of one "
+        "like these, or, with a URL, its name there; none: no reranking; empty: wordllama where it is installed.",
     )
     model_cache: Path | None = Field(None, description="Where models from the hub are kept; empty: HF_HOME.")
     device: str = Field("", description="cuda:0, cpu, …; empty: the first GPU there is, else the CPU.")
@@ -41,12 +46,12 @@ class RerankerSettings(RemoteSettings):
     )
     timeout_s: float = Field(2.0, gt=0, description="A search goes on without a reranker that takes longer.")
     tries: int = Field(2, ge=1, le=10, description="Of one request to the server, within that time.")
-    candidates: int = Field(50, ge=1, le=1000, description="So many of the best passages are judged again.")
+    candidates: int = Field(20, ge=1, le=1000, description="So many of the best passages are judged again.")
     calls_at_once: int = Field(4, ge=1, le=256, description="Searches reranked at the same time; others go without.")
 
 
 def choose(settings: RerankerSettings | None = None) -> BoundedReranker | None:
-    """The reranker that the settings name, not yet loaded; ``None`` when they name none or ``none``.
+    """The reranker that the settings name, not yet loaded; ``None`` when they name ``none``, or none and none is there.
 
     Args:
         settings: by default those of the environment.
@@ -55,9 +60,12 @@ def choose(settings: RerankerSettings | None = None) -> BoundedReranker | None:
         Misconfigured: there is no such model.
     """
     settings = settings or load(RerankerSettings)
-    if not settings.url and settings.model in ("", "none"):
+    if not settings.url and not settings.model:
+        settings = settings.model_copy(update={"model": WORDLLAMA if find_spec(WORDLLAMA) else "none"})
+    if not settings.url and settings.model == "none":
         return None
-    return BoundedReranker(settings.model, _loader(settings), settings.timeout_s, settings.calls_at_once)
+    at_once = UNHINDERED if settings.model == WORDLLAMA else settings.calls_at_once
+    return BoundedReranker(settings.model, _loader(settings), settings.timeout_s, at_once)
 
 
 class BoundedReranker:
@@ -154,16 +162,21 @@ def _loader(settings: RerankerSettings) -> Callable[[], Awaitable[Reranker]]:
             return remote
 
         return made
-    folder = None if settings.model in ("bge-m3", "bge-reranker-v2-m3") else Path(settings.model).expanduser()
+    named = (WORDLLAMA, "bge-m3", "bge-reranker-v2-m3")
+    folder = None if settings.model in named else Path(settings.model).expanduser()
     if folder is not None and not folder.is_dir():
         raise Misconfigured(
-            f"EARSHOT_RERANKER__MODEL is neither bge-m3 nor bge-reranker-v2-m3 nor a folder: {settings.model}",
-            next_step="Set it to one of them, or to nothing.",
+            f"EARSHOT_RERANKER__MODEL is neither {', '.join(named)} nor a folder: {settings.model}",
+            next_step="Set it to one of them, or to none.",
         )
     return lambda: asyncio.to_thread(_loaded, settings, folder)
 
 
 def _loaded(settings: RerankerSettings, folder: Path | None) -> Reranker:
+    if settings.model == WORDLLAMA:
+        from earshot.adapters.wordllama_reranker import WordLlamaReranker
+
+        return WordLlamaReranker()
     from earshot.adapters.bge_m3 import BgeM3Encoder
     from earshot.adapters.bge_reranker import BgeReranker
 

@@ -38,7 +38,7 @@ class WordLlamaEncoder:
                 next_step=f"Choose one of: {', '.join(map(str, DIMENSIONS))}.",
             )
         self.dimensions = dimensions
-        self._inference = _load(dimensions)
+        self._inference = loaded(dimensions)
 
     async def encode_passages(self, texts: Sequence[str]) -> list[list[float]]:
         """One vector of unit length a text, whatever else is in the batch."""
@@ -65,7 +65,8 @@ def _unit(vector: np.ndarray) -> list[float]:
     return [float(number) for number in unit]
 
 
-def _load(dimensions: int) -> Any:
+def loaded(dimensions: int) -> Any:
+    """The model inside the package. Raises ``Misconfigured``."""
     root = logging.getLogger()
     handlers, level = list(root.handlers), root.level
     try:

@@ -11,16 +11,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from earshot.kernel.ports import IndexedPassage, ScoredPassage, SearchMode
-from earshot.query.question import Question, words_in
+from earshot.kernel.question import Question, words_in
 
 KEYWORD, VECTOR = 1.0, 0.5
 """Of a passage's place between the worst and the best of each list, squared, where both lists are asked."""
-PHRASE, SPEAKER, JUDGED = 0.5, 0.3, 1.0
+PHRASE, SPEAKER, JUDGED = 0.5, 0.3, 0.5
 """Of word pairs said as they were asked; of the speaker being the one asked for; of the reranker's judgement."""
-NEARBY = 1.0
-"""Of what else fits around a passage, beside how well it fits itself."""
+NEARBY = 3.0
+"""Of how much fits around a passage, itself included, beside how well it fits."""
 NEARBY_MS = 300_000
 """What fits this far away counts 1/e: five minutes, about as long as a conversation stays with one matter."""
+VERBATIM, VERBATIM_PAIRS = 6.0, 3
+"""A passage that has all of so many pairs or more is the wording itself: more than all else together."""
 
 
 @dataclass(frozen=True)
@@ -49,15 +51,20 @@ def rank(candidates: Candidates, question: Question, mode: SearchMode) -> list[S
     """The candidates, best first: how well each fits, plus how much fits around it. Equal ones are ordered by id."""
     passages = candidates.passages
     own = _own(candidates, question, mode)
+    phrases = _phrases(candidates, question) if mode != "vector" else {}
+    for key, share in phrases.items():
+        own[key] += PHRASE * share
     around = nearby(passages.values(), own)
     most = max(around.values(), default=0.0) or 1.0
     scores = {key: own[key] + NEARBY * around[key] / most for key in passages}
+    if len(question.pairs) >= VERBATIM_PAIRS:
+        scores |= {key: scores[key] + VERBATIM for key, share in phrases.items() if share == 1}
     best = sorted(passages, key=lambda key: (-scores[key], key))
     return [ScoredPassage(passages[key], scores[key]) for key in best]
 
 
 def _own(candidates: Candidates, question: Question, mode: SearchMode) -> dict[str, float]:
-    """How well each candidate fits by itself: never negative."""
+    """How well each candidate fits by itself, without its wording: never negative."""
     both = mode == "hybrid"
     words = _scaled(
         {hit.passage.id: hit.score for hit in candidates.keyword}, len(candidates.keyword) < candidates.limit
@@ -70,10 +77,8 @@ def _own(candidates: Candidates, question: Question, mode: SearchMode) -> dict[s
         + JUDGED * judged.get(key, 0.0) ** 2
         for key in candidates.passages
     }
-    if mode != "vector":
-        for weight, shares in ((PHRASE, _phrases(candidates, question)), (SPEAKER, _speakers(candidates, question))):
-            for key, share in shares.items():
-                own[key] += weight * share
+    for key, share in _speakers(candidates, question).items() if mode != "vector" else ():
+        own[key] += SPEAKER * share
     return own
 
 
@@ -88,14 +93,14 @@ def _scaled(scores: Mapping[str, float], complete: bool = False) -> dict[str, fl
 
 
 def _phrases(candidates: Candidates, question: Question) -> dict[str, float]:
-    """For each candidate, the share of the question's word pairs that were said as they stand."""
-    pairs = [f" {first} {second} " for first, second in question.pairs]
-    if not pairs:
-        return {}
+    """For each candidate that has any, the share of the question's word pairs that were said as they stand."""
     shares = {}
     for key, passage in candidates.passages.items():
-        said = f" {' '.join(words_in(passage.text))} "
-        shares[key] = sum(pair in said for pair in pairs) / len(pairs)
+        heard = passage.text.casefold()
+        there = [pair for pair in question.pairs if pair[0] in heard and pair[1] in heard]  # spares most the splitting
+        if there:
+            said = f" {' '.join(words_in(heard))} "
+            shares[key] = sum(f" {first} {second} " in said for first, second in there) / len(question.pairs)
     return shares
 
 
@@ -111,14 +116,14 @@ def _speakers(candidates: Candidates, question: Question) -> dict[str, float]:
 
 
 def nearby(passages: Iterable[IndexedPassage], own: Mapping[str, float]) -> dict[str, float]:
-    """For each passage the sum of ``own`` over the others of its recording, each times ``exp(-distance / 5 min)``.
+    """For each passage the sum of ``own`` over its recording, itself included, each times ``exp(-distance / 5 min)``.
 
     The distance is between the middles. In one sweep forward and one back: the kernel is a product along the way.
     """
     recordings: dict[str, list[IndexedPassage]] = defaultdict(list)
     for passage in passages:
         recordings[passage.recording_id].append(passage)
-    around = dict.fromkeys(own, 0.0)
+    around = dict(own)
     for found in recordings.values():
         in_order = sorted(found, key=_middle)
         for sweep in (in_order, in_order[::-1]):

@@ -25,11 +25,11 @@ from earshot.kernel.ports import (
     VectorStore,
 )
 from earshot.kernel.ports.excerpts import Excerpt
+from earshot.kernel.question import Question, read
 from earshot.kernel.speakers import Voices
 from earshot.kernel.telemetry import span, trace_id_of
 from earshot.query.context import around, words_of
 from earshot.query.locate import locate
-from earshot.query.question import Question, read
 from earshot.query.ranking import Candidates, rank
 
 CANDIDATES = 100
@@ -40,7 +40,7 @@ MOST_FETCHED = 2000
 MOST_NAMESAKES = 1000
 """Recordings in which one name was given; more make a filter that no store answers well."""
 NOBODY = Voices()
-JUDGED = 50
+JUDGED = 20
 """So many of the best are judged again where there is a reranker."""
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
@@ -71,7 +71,9 @@ class SearchRequest(BaseModel):
 
     query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
     top_k: int = Field(10, ge=1, le=100, description="At most so many hits.")
-    mode: SearchMode = Field("hybrid", description="By words and meaning, by words alone, or by meaning alone.")
+    mode: SearchMode = Field(
+        "hybrid", description="By words and meaning, reranked if it can be; by words alone; or by meaning alone."
+    )
     filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
 
 
@@ -191,7 +193,7 @@ async def _find(finding: _Finding) -> list[ScoredPassage]:
         if len(shown) >= request.top_k or not full or limit >= MOST_FETCHED:
             break
         limit = min(limit * 4, MOST_FETCHED)
-    if finding.judge is not None and shown:
+    if finding.judge is not None and request.mode == "hybrid" and shown:
         shown = await _judged(finding, finding.judge, seen, shown)
     return shown[: request.top_k]
 

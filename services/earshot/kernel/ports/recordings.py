@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -175,9 +175,6 @@ class Transcripts(Protocol):
 
     async def transcript(self, tenant: str, recording_id: str) -> list[SegmentTranscribed]:
         """For every index the visible segment with the highest revision, in order of index."""
-
-    async def segments(self, tenant: str, recording_id: str, indexes: Collection[int]) -> list[SegmentTranscribed]:
-        """As ``transcript``, for these indexes alone: what a search needs around its hits."""
 
     async def forget(
         self, tenant: str, recording_id: str, *, revision: int | None = None, up_to: int | None = None
