@@ -31,7 +31,7 @@ def test_by_default_words_are_compared_with_words_and_none_is_none():
 
 async def test_the_default_reranker_prefers_the_same_words_then_words_like_them():
     """Whatever the question is framed in; a question or a text without any word is no error."""
-    reranker = choose(RerankerSettings())
+    reranker = choose(RerankerSettings(timeout_s=60))
     texts = ["The weather was cold all week.", "We chose the batteries.", "A longer life of the cells.", "?", ""]
     scores = await reranker.rerank("What did the team say about the batteries?", texts)
     assert scores[1] == max(scores) <= 1.001
@@ -40,7 +40,7 @@ async def test_the_default_reranker_prefers_the_same_words_then_words_like_them(
 
 
 async def test_the_default_reranker_is_never_too_busy():
-    reranker = choose(RerankerSettings(calls_at_once=1))
+    reranker = choose(RerankerSettings(calls_at_once=1, timeout_s=60))
     answers = await asyncio.gather(*(reranker.rerank("green apples", ["apples", "pears"]) for _ in range(12)))
     assert all(scores[0] > scores[1] for scores in answers)
 
