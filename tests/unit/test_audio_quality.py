@@ -173,16 +173,14 @@ class Frame:
     """As much of a frame of PyAV as a meter looks at: interleaved 16-bit samples."""
 
     def __init__(self, samples, rate, channels):
-        self.samples, self.sample_rate = samples, rate
+        self.planes, self.samples, self.sample_rate = (samples.tobytes(),), len(samples) // channels, rate
+        self.is_planar = False
         self.format = self
         self.packed = self
         self.name = "s16"
         self.layout = self
         self.nb_channels = channels
         self.channels = ()
-
-    def to_ndarray(self):
-        return self.samples.reshape(1, -1)
 
 
 def test_a_change_of_format_in_the_middle_is_measured_through():
@@ -231,6 +229,23 @@ def held_by(thing, seen=None) -> int:
         return thing.nbytes
     below = thing if isinstance(thing, list | tuple) else getattr(thing, "__dict__", {}).values()
     return sum(held_by(item, seen) for item in below)
+
+
+@pytest.mark.parametrize("form", ["s16", "s16p"])
+def test_channels_are_told_apart_whether_they_lie_in_turn_or_one_after_the_other(form):
+    """Frames of PyAV: silence on the left, a tone on the right, as loud as the tone alone."""
+    import av
+
+    tone = (sine((-20, 2))[:1] * 32767).astype(np.int16)
+    both = np.concatenate([np.zeros_like(tone), tone])
+    meter, alone = AudioMeter(), AudioMeter()
+    for part in (slice(0, 50_000), slice(50_000, None)):
+        laid_out = both[:, part] if form == "s16p" else np.ascontiguousarray(both[:, part].T).reshape(1, -1)
+        frame = av.AudioFrame.from_ndarray(laid_out, format=form, layout="stereo")
+        frame.sample_rate = 48_000
+        meter.frame(frame)
+        alone.frame(Frame(tone[0, part], 48_000, 1))
+    assert meter.measures() | {"channels": 1} == alone.measures()
 
 
 async def test_the_decoders_last_word_says_how_the_recording_sounds(tmp_path):

@@ -34,6 +34,9 @@ MIN_FRAMES = 10  # 0.3 s: so much without speech is needed to tell the noise
 QUIETEST_DB = -101.1  # the rounding noise of 16 bit, 1/12 of a step squared
 _SURROUND = frozenset({"BL", "BR", "SL", "SR"})
 _SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "flt": 1.0, "dbl": 1.0}
+_KIND: dict[str, type[np.generic]] = {
+    "u8": np.uint8, "s16": np.int16, "s32": np.int32, "flt": np.float32, "dbl": np.float64,
+}  # fmt: skip
 
 
 class AudioMeter:
@@ -66,7 +69,7 @@ class AudioMeter:
             self.rate = self.rate or frame.sample_rate
             self.channels = self.channels or layout.nb_channels
         if self._stretch is not None:
-            self._stretch.push(frame.to_ndarray())
+            self._stretch.push(_samples(frame))
 
     def resampled(self, samples: Samples) -> None:
         """Take 16 kHz mono samples, where nothing else is left of the file; they say nothing of its bandwidth."""
@@ -109,6 +112,14 @@ def _stretch(frame: Any, histogram: Histogram) -> _Stretch | None:
     return _Stretch(frame.format.packed.name, frame.sample_rate, weights, histogram)
 
 
+def _samples(frame: Any) -> NDArray[Any]:
+    """The samples of a frame, shape ``(channels, n)``; a view where it can be, which PyAV's own way never is."""
+    kind, channels = _KIND[frame.format.packed.name], frame.layout.nb_channels
+    if frame.format.is_planar and channels > 1:
+        return np.stack([np.frombuffer(plane, kind, frame.samples) for plane in frame.planes])
+    return np.frombuffer(frame.planes[0], kind, frame.samples * channels).reshape(-1, channels).T
+
+
 def _weight(channel: str) -> float:
     """Of BS.1770-4, table 3: surround counts more, low-frequency effects do not."""
     return 0.0 if channel.startswith("LFE") else 1.41 if channel in _SURROUND else 1.0
@@ -129,9 +140,7 @@ class _Stretch:
         self.peak, self.clipped, self.count = 0.0, 0, 0
 
     def push(self, samples: NDArray[Any]) -> None:
-        """Take samples of shape ``(channels, n)``, or ``(1, n * channels)`` when they are interleaved."""
-        if samples.shape[0] != self._channels:
-            samples = samples.reshape(-1, self._channels).T
+        """Take samples of shape ``(channels, n)``."""
         self._held.append(samples)
         self._waiting += samples.shape[1]
         if self._waiting >= self._loudness.block:

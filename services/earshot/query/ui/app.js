@@ -131,10 +131,18 @@ async function listSpeakers(item, id) {
   item.append(list);
 }
 
+function sound(quality) {
+  if (!quality) return "";
+  const figures = [[quality.loudness_lufs, "LUFS"], [quality.snr_db, "dB SNR"], [quality.bandwidth_hz, "Hz"], [quality.mos, "MOS"]];
+  const shown = figures.filter(([value]) => value !== null).map(([value, unit]) => `${value} ${unit}`);
+  if (quality.clipped_ratio >= 0.001) shown.push(`${(100 * quality.clipped_ratio).toFixed(1)} % clipped`);
+  return shown.join(" · ");
+}
+
 function recordingItem(recording) {
   const title = recording.title || "Untitled";
   const duration = recording.duration_ms ? ` · ${clock(recording.duration_ms)}` : "";
-  const name = make("a", { className: "name", textContent: title + duration, href: `${API}/recordings/${recording.id}/transcript?format=txt` });
+  const name = make("a", { className: "name", textContent: title + duration, href: `${API}/recordings/${recording.id}/transcript?format=txt`, title: sound(recording.quality) });
   const speakers = make("button", { type: "button", textContent: "Speakers" });
   speakers.setAttribute("aria-label", `Speakers of ${title}`);
   speakers.onclick = () => attempt(() => listSpeakers(item, recording.id));
