@@ -6,11 +6,18 @@ from typing import Any
 
 import aiokafka.errors as kafka
 import pytest
+from faust.types import TP
 
 from earshot.kernel.errors import Misconfigured, Permanent, Unavailable
 from earshot.streams.faust_producer import refusal
+from earshot.streams.kafka import Consumer
 from earshot.streams.patience import Patience
 from earshot.streams.vitals import Vitals
+
+
+def test_a_backlog_is_no_reason_for_faust_to_fill_the_log() -> None:
+    """Its own check asks the driver's thread, which this consumer was never given."""
+    Consumer.__new__(Consumer).verify_event_path(1e9, TP("audio.segments", 0))
 
 
 def test_waits_double_up_to_a_limit_with_half_of_each_left_to_chance() -> None:
