@@ -15,13 +15,13 @@ from earshot.kernel.question import Question, words_in
 
 KEYWORD, VECTOR = 1.0, 0.5
 """Of a passage's place between the worst and the best of each list, squared, where both lists are asked."""
-PHRASE, SPEAKER, JUDGED = 0.5, 0.3, 0.5
+PHRASE, SPEAKER, JUDGED = 0.5, 0.3, 1.0
 """Of word pairs said as they were asked; of the speaker being the one asked for; of the reranker's judgement."""
 NEARBY = 3.0
 """Of how much fits around a passage, itself included, beside how well it fits."""
 NEARBY_MS = 300_000
 """What fits this far away counts 1/e: five minutes, about as long as a conversation stays with one matter."""
-VERBATIM, VERBATIM_PAIRS = 6.0, 3
+VERBATIM, VERBATIM_PAIRS = 7.0, 3
 """A passage that has all of so many pairs or more is the wording itself: more than all else together."""
 
 
