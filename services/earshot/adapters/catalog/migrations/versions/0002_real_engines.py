@@ -80,9 +80,7 @@ def _make_indexes() -> None:
 def _tell_engines() -> None:
     """Which engine wrote a segment down, out of its body to where a query can ask for it."""
     op.add_column("transcript_segments", sa.Column("engine", sa.Text(), nullable=False, server_default=""))
-    op.add_column(
-        "transcript_segments", sa.Column("degraded", sa.Boolean(), nullable=False, server_default=sa.false())
-    )
+    op.add_column("transcript_segments", sa.Column("degraded", sa.Boolean(), nullable=False, server_default=sa.false()))
     if op.get_bind().dialect.name == "postgresql":
         found = ("body::json->'engine'->>'name'", "(body::json->'engine'->>'degraded')::boolean")
     else:
