@@ -82,7 +82,7 @@ async def test_many_vectors_are_partitioned_and_most_of_the_nearest_are_found(fi
         for hit in found:  # not quantized: the score is the cosine itself
             cosine = sum(a * b for a, b in zip(passages[hit.passage.id].vector, vector, strict=True))
             assert hit.score == pytest.approx(cosine, abs=1e-5)
-    assert right / 200 > 0.5  # 4 of some 30 partitions, of vectors without any clusters: the worst case
+    assert right / 200 > 0.5
 
 
 async def test_what_is_written_replaced_or_deleted_after_it_counts_at_once(filled):

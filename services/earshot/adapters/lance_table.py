@@ -121,11 +121,11 @@ class LanceTable:
     async def by_vector(self, vector: Sequence[float], where: str, limit: int) -> list[ScoredPassage]:
         """The best by cosine similarity among the passages that meet the condition.
 
-        Without partitions all of them are compared. With them, those of the nearest ones; of further ones when a
-        condition leaves too few.
+        Without partitions all of them are compared. With them, those of the nearest ones; under a condition, which may
+        leave few in each, of as many as it takes.
         """
         near = self._table.query().nearest_to(list(vector)).distance_type("cosine")
-        query = near.maximum_nprobes(0).minimum_nprobes(self._nearest.partitions_asked)
+        query = near.maximum_nprobes(0) if where else near.nprobes(self._nearest.partitions_asked)
         found = await _found(query, where, limit, "_distance")
         return [ScoredPassage(rows.passage(row), 1.0 - float(row["_distance"])) for row in found]
 

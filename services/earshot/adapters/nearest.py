@@ -21,4 +21,6 @@ class NearestSettings(BaseSettings):
     exact_up_to: int = Field(
         20_000, ge=1_000, description="LanceDB: a tenant's passages that are compared one by one; more are partitioned."
     )
-    partitions_asked: int = Field(20, ge=1, le=4096, description="LanceDB: the nearest partitions that a query reads.")
+    partitions_asked: int = Field(
+        20, ge=1, le=4096, description="LanceDB: partitions that a query without filters reads."
+    )
