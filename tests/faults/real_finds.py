@@ -101,15 +101,14 @@ async def _embedded(flow: Flow) -> dict[str, list[SegmentEmbedded]]:
 
 
 async def indexed(flow: Flow, recording_id: str) -> list[Passage]:
-    """Every passage of a recording in every index: a search by vector that excludes nothing."""
+    """Every passage of a recording in every index the catalog knows: a search by vector that excludes nothing."""
     found: list[Passage] = []
-    for name in await flow.kit.vectors.indexes():
-        dimensions = int(name.rpartition("_")[2])
+    for index in await flow.kit.catalog.indexes():
         hits = await flow.kit.vectors.search(
-            name,
+            index.name,
             TENANT,
             text="",
-            vector=[1.0] + [0.0] * (dimensions - 1),
+            vector=[1.0] + [0.0] * (index.dimensions - 1),
             mode="vector",
             filters=SearchFilters(recording_ids=(recording_id,)),
             limit=MANY,

@@ -15,6 +15,7 @@ from uuid import uuid4
 import psutil
 import pytest
 
+from earshot.processes import PROCESSES
 from tests.system.conftest import EXAMPLES, ROOT, System, free_port, start, stop
 from tests.waiting import eventually_sync
 
@@ -158,7 +159,7 @@ def _back(system: System, before: dict[str, psutil.Process]) -> bool:
 def test_workers_end_when_their_supervisor_is_killed(tmp_path: Path) -> None:
     system = start(tmp_path / "data", EARSHOT_TRANSCRIBER__ENGINE="simulated")
     mine = list(workers(system).values())
-    assert len(mine) == 8
+    assert len(mine) == len(PROCESSES)
     os.kill(system.process.pid, signal.SIGKILL)
     system.process.wait(10)
     system.http.close()
