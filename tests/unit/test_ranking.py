@@ -122,3 +122,11 @@ def test_the_rerankers_judgement_lifts_what_it_prefers() -> None:
     keyword = [ScoredPassage(one, 5.0), ScoredPassage(two, 4.5), ScoredPassage(passage("c", recording="c"), 0.1)]
     candidates = Candidates(keyword, [], 100, {"a": -2.0, "b": 7.0})
     assert [hit.passage.id for hit in rank(candidates, read("x"), "keyword")] == ["b", "a", "c"]
+
+
+def test_of_few_matches_each_is_one() -> None:
+    """A rare word that two passages have: both before what merely means about the same."""
+    one, two, alike = passage("a", recording="a"), passage("b", recording="b"), passage("c", recording="c")
+    keyword = [ScoredPassage(one, 9.0), ScoredPassage(two, 8.0)]
+    vector = [ScoredPassage(alike, 0.5), ScoredPassage(one, 0.2), ScoredPassage(two, 0.1)]
+    assert order(keyword, vector) == "a b c"

@@ -67,7 +67,7 @@ def _own(candidates: Candidates, question: Question, mode: SearchMode) -> dict[s
     """How well each candidate fits by itself, without its wording: never negative."""
     both = mode == "hybrid"
     words = _scaled(
-        {hit.passage.id: hit.score for hit in candidates.keyword}, len(candidates.keyword) < candidates.limit
+        {hit.passage.id: hit.score for hit in candidates.keyword}, len(candidates.keyword) / candidates.limit
     )
     meant = _scaled({hit.passage.id: hit.score for hit in candidates.vector})
     judged = _scaled(candidates.judged)
@@ -82,14 +82,14 @@ def _own(candidates: Candidates, question: Question, mode: SearchMode) -> dict[s
     return own
 
 
-def _scaled(scores: Mapping[str, float], complete: bool = False) -> dict[str, float]:
-    """Scores from 0 for the worst to 1 for the best; of a ``complete`` list nothing is left out, and 0 is no match."""
+def _scaled(scores: Mapping[str, float], full: float = 1.0) -> dict[str, float]:
+    """Scores from 0 to 1 for the best. A full list ends at 0; in one that holds all there is, the last is a match too."""
     if not scores:
         return {}
-    best, worst = max(scores.values()), 0.0 if complete else min(scores.values())
+    best, worst = max(scores.values()), min(1.0, full) * min(scores.values())
     if best <= worst:
         return dict.fromkeys(scores, 1.0)
-    return {key: max(0.0, score - worst) / (best - worst) for key, score in scores.items()}
+    return {key: (score - worst) / (best - worst) for key, score in scores.items()}
 
 
 def _phrases(candidates: Candidates, question: Question) -> dict[str, float]:
