@@ -83,7 +83,7 @@ def _own(candidates: Candidates, question: Question, mode: SearchMode) -> dict[s
 
 
 def _scaled(scores: Mapping[str, float], full: float = 1.0) -> dict[str, float]:
-    """Scores from 0 to 1 for the best. A full list ends at 0; in one that holds all there is, the last is a match too."""
+    """Scores from 0 to 1 for the best. A full list ends at 0; in one that holds all there is, the last counts too."""
     if not scores:
         return {}
     best, worst = max(scores.values()), min(1.0, full) * min(scores.values())
