@@ -64,6 +64,9 @@ async def test_every_topic_replayed_leaves_the_recording_as_it_was(system: Syste
     try:
         await eventually(lambda: drained(kit))
         before, written = state_of(system, recording_id), await last_records(kit, recording_id)
+        [serving] = [index.name for index in await kit.catalog.indexes() if index.state == "serving"]
+        count = await kit.vectors.count(serving, "default", recording_id)
+        assert count >= 1
         for topic in CONSUMERS:
             done = await asyncio.to_thread(
                 system.cli, "replay", "--topic", topic, "--recording", recording_id, "--json"
@@ -73,7 +76,7 @@ async def test_every_topic_replayed_leaves_the_recording_as_it_was(system: Syste
         await eventually(lambda: drained(kit), within=60)
         assert state_of(system, recording_id) == before
         assert await last_records(kit, recording_id) == written
-        assert await kit.vectors.count((await kit.vectors.indexes())[0], "default", recording_id) >= 1
+        assert await kit.vectors.count(serving, "default", recording_id) == count
     finally:
         await kit.log.close()
         await kit.vectors.close()
