@@ -5,10 +5,26 @@ from __future__ import annotations
 import os
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 
 from tests.servers import CannotHave, KafkaServer, PostgresServer, S3Server, Server, WeaviateServer
+
+with suppress(ImportError):  # it reads HF_HUB_OFFLINE when it is imported, and an engine in this process would set that
+    import huggingface_hub.constants  # noqa: F401
+
+
+_HUB = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")}
+
+
+@pytest.fixture(autouse=True)
+def _hub_as_it_was() -> None:
+    """What an engine in the process of the tests said to the hub's library is forgotten before the next test."""
+    for name, value in _HUB.items():
+        os.environ.pop(name, None)
+        if value is not None:
+            os.environ[name] = value
 
 
 def _have(kind: type[Server]) -> Server:
