@@ -49,16 +49,23 @@ class ExcerptsPart(Part):
 def _bodies(connection: sa.Connection, tenant: str, wanted: Mapping[str, Collection[int]]) -> Bodies:
     """Of each segment wanted or beside one, the visible revision that is the highest."""
     c = t.transcript_segments.c
-    places = sorted({(key, at + step) for key, indexes in wanted.items() for at in indexes for step in (-1, 0, 1)})
     standings = standings_of(connection, {(tenant, key) for key in wanted})
     found: Bodies = defaultdict(dict)
-    for some in chunks(places):
-        query = sa.select(c.recording_id, c.segment, c.revision, c.body).order_by(c.revision)
-        query = query.where(c.tenant == tenant, sa.tuple_(c.recording_id, c.segment).in_(some), c.body != "")
-        for row in connection.execute(query):
+    for some in chunks(sorted(wanted)):
+        # each recording by itself: SQLite looks a list of pairs up by reading every segment of the tenant
+        near = [
+            sa.and_(c.tenant == tenant, c.recording_id == key, c.segment.in_(_with_those_beside(wanted[key])))
+            for key in some
+        ]
+        query = sa.select(c.recording_id, c.segment, c.revision, c.body).where(sa.or_(*near), c.body != "")
+        for row in connection.execute(query.order_by(c.revision)):
             if visible(standings.get((tenant, row.recording_id)), row.revision):
                 found[row.recording_id][row.segment] = row.body
     return found
+
+
+def _with_those_beside(indexes: Collection[int]) -> list[int]:
+    return sorted({at + step for at in indexes for step in (-1, 0, 1)})
 
 
 def _excerpts(recordings: list[Recording], bodies: Bodies, wanted: Mapping[str, Collection[int]]) -> dict[str, Excerpt]:

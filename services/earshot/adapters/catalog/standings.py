@@ -25,13 +25,23 @@ def standings_of(connection: sa.Connection, keys: Collection[RecordingKey]) -> d
     columns = sa.select(c.tenant, c.id, c.state, c.revision, c.visible_from)
     found: dict[RecordingKey, Standing] = {}
     for some in chunks(sorted(set(keys))):
-        rows = list(connection.execute(columns.where(sa.tuple_(c.tenant, c.id).in_(some))))
+        rows = list(connection.execute(columns.where(among(some, c.tenant, c.id))))
         several = [(row.tenant, row.id) for row in rows if row.visible_from < row.revision]
         cancelled = _cancelled(connection, several)
         for row in rows:
             lower = cancelled.get((row.tenant, row.id), frozenset())
             found[(row.tenant, row.id)] = Standing(row.state, row.revision, row.visible_from, lower)
     return found
+
+
+def among(
+    keys: Sequence[RecordingKey], tenant: sa.ColumnElement[str], recording_id: sa.ColumnElement[str]
+) -> sa.ColumnElement[bool]:
+    """Whether a row is of one of these recordings; tenant by tenant, as SQLite scans the table for a list of pairs."""
+    by_tenant: dict[str, list[str]] = {}
+    for of, key in keys:
+        by_tenant.setdefault(of, []).append(key)
+    return sa.or_(*(sa.and_(tenant == of, recording_id.in_(some)) for of, some in by_tenant.items()))
 
 
 def _cancelled(connection: sa.Connection, keys: Sequence[RecordingKey]) -> Mapping[RecordingKey, frozenset[int]]:
@@ -42,7 +52,7 @@ def _cancelled(connection: sa.Connection, keys: Sequence[RecordingKey]) -> Mappi
     query = (
         sa.select(job.tenant, job.recording_id, job.revision)
         .join(t.recordings, sa.and_(recording.tenant == job.tenant, recording.id == job.recording_id))
-        .where(sa.tuple_(job.tenant, job.recording_id).in_(keys), job.state == "cancelled")
+        .where(among(keys, job.tenant, job.recording_id), job.state == "cancelled")
         .where(job.revision >= recording.visible_from, job.revision < recording.revision)
     )
     found: dict[RecordingKey, frozenset[int]] = {}
