@@ -30,8 +30,9 @@ test: $(VENV)/.stamp-dev ## Run the tests; real servers where they can be had
 test-fast: $(VENV)/.stamp-dev ## Run the unit tests alone; nothing else has to run
 	$(PYTEST) tests/unit $(ARGS)
 
-test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix
-	$(PYTEST) tests/faults $(ARGS)
+test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix, and write docs/guarantees.md
+	EARSHOT_GUARANTEES=docs/guarantees.json $(PYTEST) tests/faults $(ARGS)
+	$(BIN)/python docs/build.py
 
 test-engines: $(ENGINES)/.stamp ## Run the tests that need torch, in .venv-engines (about 7 GB)
 	EARSHOT_TEST_ENGINES=required $(ENGINES_PYTEST) tests/engines $(ARGS)

@@ -102,10 +102,17 @@ def _settings_classes() -> list[type[BaseSettings]]:
     return [kind for kind in found if not any(other is not kind and issubclass(other, kind) for other in found)]
 
 
+def guarantees() -> str:
+    """What the fault tests saw; the only table that is made from a run."""
+    sys.path.insert(0, str(ROOT))
+    return str(import_module("tests.faults.guarantees").table(ROOT / "docs" / "guarantees.json"))
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "topics": ("README.md", topics),
     "fields": ("docs/events.md", fields),
     "settings": ("docs/operations.md", settings),
+    "guarantees": ("docs/guarantees.md", guarantees),
 }
 
 

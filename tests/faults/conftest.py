@@ -1,12 +1,14 @@
-"""One suite, both transports."""
+"""One suite, both transports; and the account of what it saw."""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 
 import pytest
 
+from tests.faults.guarantees import ROWS, Outcome, transport_of, write
 from tests.faults.system import System
 
 
@@ -31,3 +33,43 @@ EITHER = pytest.mark.parametrize(
     "broker", ["sqlite", pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.full])], indirect=True
 )
 """For what hardly depends on the transport: the embedded one in the quick cut, both in the full matrix."""
+
+
+# --- the account of the matrix ----------------------------------------------------------------------------------------
+
+_OUTCOMES: list[Outcome] = []
+_PASSED = pytest.StashKey[bool]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Leave word whether the test itself passed, for the fixture that ends after it."""
+    report = yield
+    if report.when == "call":
+        item.stash[_PASSED] = report.passed
+    return report
+
+
+@pytest.fixture
+def outcome(request: pytest.FixtureRequest) -> Iterator[Outcome]:
+    """What the test saw of its row of the matrix; kept when it passed."""
+    mark = request.node.get_closest_marker("row")
+    assert mark is not None, "mark the test with the row of the matrix that it shows"
+    number, injected = mark.args
+    assert number in ROWS
+    marks = {each.name for each in request.node.iter_markers()}
+    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    name = f"{request.path.name}::{request.node.originalname}"
+    made = Outcome(number, injected, name, transport_of(parameters, marks))
+    yield made
+    if request.node.stash.get(_PASSED, False):
+        assert made.faults > 0, "the test has not said what the fault hit: outcome.hit(…)"
+        assert (made.lost, made.wrong) == (0, 0), made
+        _OUTCOMES.append(made)
+
+
+def pytest_sessionfinish() -> None:
+    """Write what was seen, where that is wished."""
+    where = os.environ.get("EARSHOT_GUARANTEES")
+    if where and _OUTCOMES:
+        write(Path(where), _OUTCOMES)

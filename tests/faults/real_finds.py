@@ -36,6 +36,15 @@ async def last_values(flow: Flow, topic: Topic) -> dict[str, Record]:
     return {(record.key or b"").decode(): record for record in await records(flow, topic)}
 
 
+async def doubled_in_the_log(flow: Flow, recording_ids: Collection[str]) -> int:
+    """How many transcripts of some recordings ``audio.transcripts`` holds beyond the first of each key and revision."""
+    values = [record.value for record in await records(flow, AUDIO_TRANSCRIPTS) if record.value is not None]
+    said = [flow.kit.codec.decode(AUDIO_TRANSCRIPTS, value) for value in values]
+    places = [(e.recording_id, e.revision, e.index) for e in said if isinstance(e, SegmentTranscribed)]
+    ours = [place for place in places if place[0] in recording_ids]
+    return len(ours) - len(set(ours))
+
+
 async def dead_letters(flow: Flow) -> list[str]:
     """Every dead letter, with its reason."""
     letters = await records(flow, *[topic.dead_letters for topic in TOPICS])

@@ -13,6 +13,7 @@ import httpx
 
 from earshot.kernel.ports import IndexedPassage
 from tests.faults import real_finds as finds
+from tests.faults.guarantees import Outcome
 from tests.faults.real import Flow, Speech
 from tests.faults.real_oracle import complaints
 
@@ -79,7 +80,7 @@ class Rounds:
 
     # --- dying --------------------------------------------------------------------------------------------------------
 
-    async def all_die(self, points: dict[str, str], new: Sequence[Speech]) -> None:
+    async def all_die(self, points: dict[str, str], new: Sequence[Speech], outcome: Outcome) -> None:
         """Let each stage die once at its point while recordings pass, with work in flight."""
         died_before = len(self.flow.deaths)
         for stage, point in points.items():
@@ -95,7 +96,7 @@ class Rounds:
         assert sorted(death.name for death in deaths) == sorted(points), (deaths, self.flow.last_words())
         for death in deaths:
             assert death.code == -signal.SIGKILL, death
-            assert death.behind > 0, f"the fault hit an idle stage: {death}"
+            outcome.hit(death.behind)
 
     # --- withdrawing --------------------------------------------------------------------------------------------------
 
@@ -150,6 +151,12 @@ class Rounds:
         await self.flow.drained()
         found = await self.complaints()
         assert not found, f"{found}\n{self.flow.last_words()}"
+
+    async def account(self, outcome: Outcome) -> None:
+        """Tell an outcome what was kept of the uploads, what is wrong, and what the log holds twice."""
+        published = sum(len(speech.texts) for speech in self.kept.values())
+        twice = await finds.doubled_in_the_log(self.flow, self.kept)
+        outcome.count(published=published, complaints=await self.complaints(), duplicates=twice)
 
     async def complaints(self) -> list[str]:
         """What is wrong with anything that was ever uploaded."""

@@ -18,6 +18,7 @@ from earshot.kernel.events import SegmentCut
 from earshot.kernel.settings import Settings
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS, Topic, slot_of_key
 from tests.fakes_stream import record_of, recording, segment
+from tests.faults.guarantees import Outcome
 from tests.faults.oracle import Expected, Lag, complaints
 from tests.faults.pipeline import Shelf, text_of, transcript
 from tests.processes import tied
@@ -169,6 +170,12 @@ class System:
         lags = {stage: await self.lag(stage) for stage in stages}
         values = [record.value for record in [*await self.letters(), *await self.letters(AUDIO_TRANSCRIPTS)]]
         return complaints(self.expected, self.shelf.passages(), values, lags)
+
+    async def account(self, outcome: Outcome, *stages: str) -> None:
+        """Tell an outcome what the oracle finds now, and how many transcripts the log holds more than once."""
+        keys = [record.key for record in await self.records(AUDIO_TRANSCRIPTS) if record.value is not None]
+        found = await self.complaints(*(stages or ("copier", "shelver")))
+        outcome.count(published=len(self.expected.texts), complaints=found, duplicates=len(keys) - len(set(keys)))
 
     async def settles(self, *stages: str, within: float = PATIENCE_S) -> None:
         """Return when the oracle is content; fail with its complaints and the workers' last words."""

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from earshot.processes import STAGES
+from tests.faults.guarantees import Outcome
 from tests.faults.real import Flow, make_speech
 from tests.faults.real_oracle import Seen, complaints
 from tests.faults.real_rounds import Rounds, fates
@@ -39,12 +40,19 @@ def rotated(number: int) -> dict[str, str]:
     return {stage: POINTS[(number + at) % len(POINTS)] for at, stage in enumerate(STAGES)}
 
 
-async def test_every_stage_killed_at_a_point_loses_and_doubles_nothing(flow: Flow) -> None:
+KILLED = pytest.mark.row(1, "`kill -9` of every stage with work in flight, each at one of the four points")
+WITHDRAWN = pytest.mark.row(1, "the same while recordings are erased, cancelled and retried at random moments")
+
+
+@KILLED
+async def test_every_stage_killed_at_a_point_loses_and_doubles_nothing(flow: Flow, outcome: Outcome) -> None:
     rounds = Rounds(flow, random.Random(1))
     await rounds.upload(await make_speech(flow.folder, 10))
     new = [await make_speech(flow.folder, 20 + each) for each in range(2)]
-    await rounds.all_die(rotated(1 if flow.settings.embedded else 3), new)
-    await rounds.settle()
+    await rounds.all_die(rotated(1 if flow.settings.embedded else 3), new, outcome)
+    with outcome.recovering():
+        await rounds.settle()
+    await rounds.account(outcome)
 
 
 async def test_what_is_erased_or_cancelled_on_its_way_leaves_nothing_behind(flow: Flow) -> None:
@@ -54,29 +62,38 @@ async def test_what_is_erased_or_cancelled_on_its_way_leaves_nothing_behind(flow
     await rounds.settle()
 
 
+@KILLED
 @pytest.mark.full
 @pytest.mark.timeout(3000)
 @pytest.mark.parametrize("number", range(len(POINTS)))
-async def test_every_stage_killed_twenty_times_at_a_point(flow: Flow, number: int) -> None:
+async def test_every_stage_killed_twenty_times_at_a_point(flow: Flow, outcome: Outcome, number: int) -> None:
     rounds = Rounds(flow, chance := seeded())
     await rounds.upload(await make_speech(flow.folder, chance.randrange(2**31)))
     for _ in range(20):
         new = [await make_speech(flow.folder, chance.randrange(2**31)) for _ in range(2)]
-        await rounds.all_die(rotated(number), new)
-        await rounds.settle()
+        await rounds.all_die(rotated(number), new, outcome)
+        with outcome.recovering():
+            await rounds.settle()
+    await rounds.account(outcome)
 
 
+@WITHDRAWN
 @pytest.mark.full
 @pytest.mark.timeout(3000)
-async def test_erased_or_cancelled_twenty_times_while_stages_die(flow: Flow) -> None:
+async def test_erased_or_cancelled_twenty_times_while_stages_die(flow: Flow, outcome: Outcome) -> None:
     rounds = Rounds(flow, chance := seeded())
+    died_before = len(flow.deaths)
     for _ in range(20):
         for stage, point in rotated(chance.randrange(len(POINTS))).items():
             flow.arm(stage, point, chance.randint(1, 6))
         new = [await make_speech(flow.folder, chance.randrange(2**31)) for _ in range(3)]
         await rounds.withdraw(fates(chance, 8), new)
-        await rounds.settle()
+        with outcome.recovering():
+            await rounds.settle()
     flow.disarm()
+    deaths = flow.deaths[died_before:]
+    outcome.hit(sum(death.behind for death in deaths), faults=len(deaths))
+    await rounds.account(outcome)
 
 
 def seeded() -> random.Random:
