@@ -32,7 +32,8 @@ from earshot.kernel.events import AudioUploaded, SegmentEmbedded, SegmentTranscr
 from earshot.kernel.ports import Encoder, NewRecording, SearchMode
 from earshot.kernel.settings import Settings, load
 from earshot.kernel.stage import Delivery
-from earshot.query.search import Judge, SearchRequest, search
+from earshot.query.messages import SearchRequest
+from earshot.query.search import Judge, search
 
 TENANT = "default"
 BATCH = 64

@@ -17,7 +17,8 @@ from earshot.kernel.ports import IndexedPassage, Recording
 from earshot.kernel.ports.excerpts import Excerpt
 from earshot.kernel.speakers import Voices
 from earshot.query.locate import locate
-from earshot.query.search import MOST_NAMESAKES, Judge, SearchAnswer, SearchRequest, search
+from earshot.query.messages import SearchAnswer, SearchRequest
+from earshot.query.search import MOST_NAMESAKES, Judge, search
 from tests.fakes_speakers import FakeSpeakers, found, turn
 from tests.fakes_vectors import FakeEncoder, FakeReranker, FakeVectors
 

@@ -26,10 +26,11 @@ from earshot.query import cues, media
 from earshot.query.alias import Alias
 from earshot.query.found import FoundJob, FoundRecording
 from earshot.query.health import About, Readiness, degraded_of, diarization_of, engines_of, readiness
+from earshot.query.messages import SearchAnswer, SearchRequest
 from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
 from earshot.query.quality import quality_bounds
-from earshot.query.search import Judge, SearchAnswer, SearchRequest, search
+from earshot.query.search import Judge, search
 from earshot.query.settings import QuerySettings, RerankerSettings
 from earshot.query.speakers import router as speakers_router
 from earshot.query.speakers import voices_of

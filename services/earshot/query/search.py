@@ -6,14 +6,10 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import datetime
-from typing import Annotated, Protocol
-
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from typing import Protocol
 
 from earshot.kernel import ids
 from earshot.kernel.errors import EarshotError, Permanent
-from earshot.kernel.events import Word
 from earshot.kernel.gate import RecordingKey, Standing, visible
 from earshot.kernel.ports import (
     Encoder,
@@ -24,12 +20,10 @@ from earshot.kernel.ports import (
     SearchMode,
     VectorStore,
 )
-from earshot.kernel.ports.excerpts import Excerpt
 from earshot.kernel.question import Question, read
-from earshot.kernel.speakers import Voices
 from earshot.kernel.telemetry import span, trace_id_of
-from earshot.query.context import around, words_of
-from earshot.query.locate import locate
+from earshot.query.hits import Known, described
+from earshot.query.messages import Filters, SearchAnswer, SearchRequest
 from earshot.query.ranking import Candidates, rank
 
 CANDIDATES = 100
@@ -39,85 +33,15 @@ SPARE = 3
 MOST_FETCHED = 2000
 MOST_NAMESAKES = 1000
 """Recordings in which one name was given; more make a filter that no store answers well."""
-NOBODY = Voices()
 JUDGED = 20
 """So many of the best are judged again where there is a reranker."""
 
-Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 
-
-class Filters(BaseModel):
-    """What every hit must satisfy; what is left out does not restrict."""
-
-    model_config = ConfigDict(extra="forbid", populate_by_name=True)
-
-    recording_id: Name | Annotated[list[Name], Field(max_length=100)] | None = Field(
-        None, description="One or several."
-    )
-    collection: Name | None = Field(None, description="The collection it was uploaded to.")
-    speaker: Name | None = Field(None, description="Who speaks in the passage: a label, or the name it was given.")
-    language: Name | None = Field(None, description="BCP 47, as spoken.")
-    from_: datetime | None = Field(None, alias="from", description="Recorded at this time or later.")
-    to: datetime | None = Field(None, description="Recorded at this time or earlier.")
-
-
-class SearchRequest(BaseModel):
-    """A question in plain words; no character in it means anything special."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={"examples": [{"query": "ask what you can do for your country", "top_k": 3}]},
-    )
-
-    query: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=2000)]
-    top_k: int = Field(10, ge=1, le=100, description="At most so many hits.")
-    mode: SearchMode = Field(
-        "hybrid", description="By words and meaning, reranked if it can be; by words alone; or by meaning alone."
-    )
-    filters: Filters = Field(default_factory=lambda: Filters.model_validate({}))
-
-
-class Hit(BaseModel):
-    """A passage that answers, and where it was said."""
-
-    recording_id: str
-    title: str
-    recorded_at: datetime | None
-    start_ms: int = Field(
-        description="Where the wording of the question begins, else the passage; from the recording's start."
-    )
-    end_ms: int = Field(description="Where the passage ends.")
-    text: str = Field(description="The passage.")
-    words: list[Word] = Field(description="With their times; empty for transcripts without.")
-    context_before: str = Field(description="What was said just before.")
-    context_after: str = Field(description="What was said just after.")
-    speakers: list[str] = Field(description="Who speaks in it, by name where somebody gave one, else by label.")
-    score: float = Field(description="Higher is better; comparable within one answer only.")
-    media_url: str | None = Field(description="The audio at this stretch (W3C Media Fragments); null without audio.")
-    degraded: bool = Field(description="A fallback engine wrote it down.")
-
-
-class SearchAnswer(BaseModel):
-    """The best passages, best first."""
-
-    hits: list[Hit]
-    took_ms: int
-    trace_id: str
-    reranker: str | None = Field(None, description="The model that judged the best passages again; null: none did.")
-    notices: list[str] = Field(default_factory=list, description="What could not be done for this answer, and why.")
-
-
-class Library(Protocol):
+class Library(Known, Protocol):
     """The part of the catalog that a search reads."""
 
     async def standings(self, keys: Collection[RecordingKey]) -> Mapping[RecordingKey, Standing]:
         """As in :class:`earshot.kernel.gate.Standings`."""
-
-    async def excerpts(self, tenant: str, wanted: Mapping[str, Collection[int]]) -> Mapping[str, Excerpt]:
-        """As in :class:`earshot.kernel.ports.excerpts.Excerpts`."""
-
-    async def voices(self, tenant: str, recording_ids: Collection[str]) -> Mapping[str, Voices]:
-        """As in :class:`earshot.kernel.ports.speakers.Speakers`."""
 
     async def speakers_named(self, tenant: str, name: str, limit: int) -> list[tuple[str, str]]:
         """As in :class:`earshot.kernel.ports.speakers.Speakers`."""
@@ -169,7 +93,7 @@ async def search(
         finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query), called)
         found = await _find(finding)
         with span("look up the recordings"):
-            hits = await _describe(found, request.query, tenant, library)
+            hits = await described(found, request.query, tenant, library)
         took_ms = round((time.perf_counter() - started) * 1000)
         return SearchAnswer(
             hits=hits,
@@ -294,40 +218,3 @@ def _overlap(one: IndexedPassage, other: IndexedPassage) -> bool:
     if (one.start_ms, one.end_ms) == (other.start_ms, other.end_ms):
         return True
     return max(one.start_ms, other.start_ms) < min(one.end_ms, other.end_ms)
-
-
-async def _describe(found: Sequence[ScoredPassage], query: str, tenant: str, library: Library) -> list[Hit]:
-    """What the catalog knows of the hits, in one look. One erased in this moment is left out."""
-    wanted: dict[str, set[int]] = {}
-    for hit in found:
-        wanted.setdefault(hit.passage.recording_id, set()).add(hit.passage.segment_index)
-    excerpts, voices = await asyncio.gather(library.excerpts(tenant, wanted), library.voices(tenant, wanted))
-    known = [(hit, excerpts[hit.passage.recording_id]) for hit in found if hit.passage.recording_id in excerpts]
-    return [_hit(hit, query, excerpt, voices.get(hit.passage.recording_id, NOBODY)) for hit, excerpt in known]
-
-
-def _hit(found: ScoredPassage, query: str, excerpt: Excerpt, voices: Voices) -> Hit:
-    passage, recording = found.passage, excerpt.recording
-    segment = excerpt.segments.get(passage.segment_index)
-    before, after = around(passage, segment, excerpt.texts)
-    words = words_of(passage, segment)
-    place = locate(query, words)
-    start_ms = passage.start_ms if place is None else max(passage.start_ms, words[place].start_ms)
-    audio = None
-    if recording.source_key is not None:
-        audio = f"/api/v1/recordings/{recording.id}/audio#t={start_ms / 1000},{passage.end_ms / 1000}"
-    return Hit(
-        recording_id=recording.id,
-        title=recording.title,
-        recorded_at=recording.recorded_at,
-        start_ms=start_ms,
-        end_ms=passage.end_ms,
-        text=passage.text,
-        words=voices.shown(segment.model_copy(update={"words": words})).words if segment else words,
-        context_before=before,
-        context_after=after,
-        speakers=voices.named(passage.speakers),
-        score=found.score,
-        media_url=audio,
-        degraded=passage.degraded,
-    )
