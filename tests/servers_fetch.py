@@ -11,6 +11,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tests.servers import (
+    APICURIO_FOLDER,
+    APICURIO_VERSION,
     ASYNCAPI_PARSER,
     ASYNCAPI_VERSION,
     CACHE,
@@ -40,6 +42,7 @@ def fetch() -> None:
     CACHE.mkdir(parents=True, exist_ok=True)
     wanted = (
         (f"Kafka {KAFKA_VERSION}", KAFKA_JARS, "mvn", _kafka),
+        (f"Apicurio {APICURIO_VERSION}", APICURIO_FOLDER, "mvn", _apicurio),
         (f"Weaviate {WEAVIATE_VERSION}", WEAVIATE_BINARY, "go", _weaviate),
         (f"versitygw {VERSITYGW_VERSION}", S3_BINARY, "go", _versitygw),
         (f"@asyncapi/parser {ASYNCAPI_VERSION}", ASYNCAPI_PARSER, "npm", _asyncapi),
@@ -68,6 +71,14 @@ def _kafka(folder: Path) -> Path:
     options = [f"-DoutputDirectory={folder / 'lib'}", "-DincludeScope=runtime"]
     subprocess.run(["mvn", "-q", "-B", "-f", str(folder / "pom.xml"), goal, *options], check=True)
     return folder / "lib"
+
+
+def _apicurio(folder: Path) -> Path:
+    """The schema registry by Maven, unpacked."""
+    goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"
+    artifact = f"-Dartifact=io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
+    subprocess.run(["mvn", "-q", "-B", goal, artifact, f"-DoutputDirectory={folder / 'registry'}"], check=True)
+    return folder / "registry"
 
 
 def _asyncapi(folder: Path) -> Path:
