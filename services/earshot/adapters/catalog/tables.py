@@ -37,6 +37,10 @@ tenants = sa.Table(
     "tenants",
     metadata,
     sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("retain_days", sa.Integer),  # of collections that say nothing; null: for ever
+    sa.Column("erasing_since", Moment),  # null: it is not being erased
+    sa.Column("erasing_recordings", sa.BigInteger),  # how many it had then
+    sa.Column("erased_at", Moment),  # what was uploaded before is erased, also where it was never heard of
     sa.Column("created_at", Moment, nullable=False),
 )
 
@@ -50,6 +54,8 @@ collections = sa.Table(
     sa.Column("hotwords", sa.Text),
     sa.Column("prompt", sa.Text),
     sa.Column("task", sa.Text),
+    sa.Column("retain_days", sa.Integer),  # null: as the tenant says
+    sa.Column("segment_audio_days", sa.Integer),  # null: as the eraser's settings say
     sa.Column("created_at", Moment, nullable=False),
 )
 
@@ -77,6 +83,9 @@ recordings = sa.Table(
     sa.Column("metadata", sa.Text, nullable=False),
     sa.Column("quality", sa.JSON(none_as_null=True)),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("erased_at", Moment),  # when it was decided
+    sa.Column("gone_at", Moment),  # when the eraser had deleted the last of it
+    sa.Index("recordings_leaving", "tenant", "state", "gone_at"),
     sa.Index("recordings_by_id", "id", unique=True),
     sa.Index("recordings_newest", "tenant", "created_at", "id"),
     sa.Index("recordings_by_source", "tenant", "source_key"),
@@ -108,7 +117,9 @@ jobs = sa.Table(
     sa.Column("version", sa.BigInteger, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("updated_at", Moment, nullable=False),
+    sa.Column("segments_dropped_at", Moment),  # null: the audio of its segments is there, as far as it was cut
     sa.ForeignKeyConstraint(["tenant", "recording_id"], ["recordings.tenant", "recordings.id"]),
+    sa.Index("jobs_by_end", "segments_dropped_at", "state", "updated_at"),
     sa.Index("jobs_by_id", "tenant", "id", unique=True),
 )
 
