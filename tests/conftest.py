@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TypeVar
 
 import pytest
 
@@ -14,7 +15,7 @@ from tests.servers import CannotHave, KafkaServer, PostgresServer, RegistryServe
 with suppress(ImportError):  # it reads HF_HUB_OFFLINE when it is imported, and an engine in this process would set that
     import huggingface_hub.constants  # noqa: F401
 
-
+S = TypeVar("S")
 _HUB = {name: os.environ.get(name) for name in ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")}
 
 
@@ -27,10 +28,10 @@ def _hub_as_it_was() -> None:
             os.environ[name] = value
 
 
-def _have(kind: type[Server]) -> Server:
+def _have(make: Callable[[], S]) -> S:
     """A server, not started; skips the test (in CI: fails it) where it cannot be had."""
     try:
-        return kind()
+        return make()
     except CannotHave as error:
         if os.environ.get("CI"):
             pytest.fail(f"CI must have every server. {error}")
@@ -45,6 +46,12 @@ def _shared_url(kind: type[Server], variable: str) -> Iterator[str]:
         return
     with _have(kind) as server:
         yield server.url
+
+
+@pytest.fixture(scope="session")
+def have() -> Callable[[Callable[[], S]], S]:
+    """Calls what makes a server; skips the test (in CI: fails it) where it cannot be had."""
+    return _have
 
 
 @pytest.fixture(scope="session")

@@ -21,8 +21,10 @@ import time
 import urllib.error
 import urllib.request
 import uuid
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from tests.processes import Container, Process, Runner, answers, docker_answers, free_ports, tied
 
@@ -53,8 +55,8 @@ class Server:
 
     name: str
 
-    def __init__(self, ports: int) -> None:
-        self.ports = free_ports(ports)
+    def __init__(self, ports: int | list[int]) -> None:
+        self.ports = free_ports(ports) if isinstance(ports, int) else ports
         self.folder = Path(tempfile.mkdtemp(prefix=f"earshot-{self.name}-"))
         try:
             self.runner: Runner = self._container() if docker_answers() else self._process()
@@ -113,16 +115,35 @@ class Server:
 
 
 class KafkaServer(Server):
-    """One Kafka node, broker and controller in one. Topics are never created by themselves."""
+    """One Kafka node, broker and controller in one. Topics are never created by themselves.
+
+    Args:
+        advertised_port: where it tells clients to find it, when a proxy stands between; its own port when ``None``.
+        settings: properties besides.
+        ports: for clients and for controllers, when not just any.
+    """
 
     name = "kafka"
+    _cluster = ""
 
-    def __init__(self) -> None:
-        super().__init__(ports=2)
+    def __init__(
+        self,
+        advertised_port: int | None = None,
+        settings: Mapping[str, str] | None = None,
+        ports: list[int] | None = None,
+    ) -> None:
+        self._advertised_port = advertised_port
+        self._settings = dict(settings or {})
+        super().__init__(ports or 2)
+
+    @property
+    def port(self) -> int:
+        """Where clients are told to find it."""
+        return self._advertised_port or self.ports[0]
 
     @property
     def url(self) -> str:
-        return f"kafka://127.0.0.1:{self.ports[0]}"
+        return f"kafka://127.0.0.1:{self.port}"
 
     def _properties(self, host: str, client_port: int, controller_port: int) -> dict[str, str]:
         return {
@@ -131,7 +152,7 @@ class KafkaServer(Server):
             "controller.quorum.voters": f"1@127.0.0.1:{controller_port}",
             "controller.listener.names": "CONTROLLER",
             "listeners": f"PLAINTEXT://{host}:{client_port},CONTROLLER://127.0.0.1:{controller_port}",
-            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.ports[0]}",
+            "advertised.listeners": f"PLAINTEXT://127.0.0.1:{self.port}",
             "listener.security.protocol.map": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
             "auto.create.topics.enable": "false",
             "group.initial.rebalance.delay.ms": "0",
@@ -147,7 +168,7 @@ class KafkaServer(Server):
             "num.network.threads": "2",
             "num.io.threads": "4",
             "num.recovery.threads.per.data.dir": "2",
-        }
+        } | self._settings
 
     def _container(self) -> Runner:
         properties = self._properties("0.0.0.0", 9092, 9093)
@@ -164,7 +185,7 @@ class KafkaServer(Server):
         config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
         command = [java, "-Xmx384m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Dlog4j2.level=WARN"]
         command += ["-cp", str(KAFKA_JARS / "*")]
-        cluster = uuid.uuid4().hex[:22]
+        cluster = self._cluster or uuid.uuid4().hex[:22]
         _run([*command, "kafka.tools.StorageTool", "format", "-t", cluster, "-c", str(config)])
         return Process([*command, "kafka.Kafka", str(config)], self.folder / "kafka.log")
 
@@ -176,6 +197,97 @@ class KafkaServer(Server):
                 return peer.recv(8)[4:] == struct.pack(">i", 7)
         except OSError:
             return False
+
+
+class KafkaNode(KafkaServer):
+    """One of the nodes of a :class:`KafkaCluster`.
+
+    Args:
+        number: from 1.
+        ports: client and controller port of every node.
+        cluster: its id.
+        settings: properties besides.
+    """
+
+    def __init__(self, number: int, ports: list[tuple[int, int]], cluster: str, settings: Mapping[str, str]) -> None:
+        self.number = number
+        self._cluster = cluster
+        voters = ",".join(f"{node}@127.0.0.1:{controller}" for node, (_, controller) in enumerate(ports, 1))
+        identity = {"node.id": str(number), "controller.quorum.voters": voters}
+        super().__init__(settings={**settings, **identity}, ports=list(ports[number - 1]))
+
+    def _container(self) -> Runner:
+        return self._process()  # the nodes must reach each other on the ports that clients see
+
+    @property
+    def pid(self) -> int:
+        """Of its process."""
+        assert isinstance(self.runner, Process)
+        return self.runner.pid
+
+
+class KafkaCluster:
+    """Three Kafka nodes, each broker and controller: three replicas, two in sync at least, no unclean leader.
+
+    Args:
+        settings: properties of every node besides.
+    """
+
+    SIZE = 3
+    SETTINGS: ClassVar[Mapping[str, str]] = {
+        "min.insync.replicas": "2",
+        "unclean.leader.election.enable": "false",
+        "default.replication.factor": "3",
+        "offsets.topic.replication.factor": "3",
+        "transaction.state.log.replication.factor": "3",
+        "transaction.state.log.min.isr": "2",
+        "share.coordinator.state.topic.replication.factor": "3",
+        "share.coordinator.state.topic.min.isr": "2",
+    }
+
+    def __init__(self, settings: Mapping[str, str] | None = None) -> None:
+        free = free_ports(2 * self.SIZE)
+        ports = list(zip(free[::2], free[1::2], strict=True))
+        cluster, merged = uuid.uuid4().hex[:22], {**self.SETTINGS, **(settings or {})}
+        self._crew = ThreadPoolExecutor(self.SIZE)
+        made = [self._crew.submit(KafkaNode, number + 1, ports, cluster, merged) for number in range(self.SIZE)]
+        self.nodes = {node.number: node for node in (future.result() for future in made)}
+
+    @property
+    def url(self) -> str:
+        """The URL as Earshot's settings take it, with every node."""
+        return "kafka://" + ",".join(f"127.0.0.1:{node.port}" for node in self.nodes.values())
+
+    def start(self, *numbers: int) -> Self:
+        """Start nodes, all when none is named, and wait until each answers."""
+        list(self._crew.map(lambda number: self.nodes[number].start(), numbers or self.nodes))
+        return self
+
+    def stop(self, number: int) -> None:
+        """End a node in its own orderly way."""
+        self.nodes[number].stop()
+
+    def kill(self, *numbers: int) -> None:
+        """End nodes by SIGKILL."""
+        for number in numbers:
+            self.nodes[number].kill()
+
+    def close(self) -> None:
+        """End every node and delete its data; nobody needs it any more, so none is asked to hand over first."""
+        self.kill(*self.nodes)
+        for node in self.nodes.values():
+            node.close()
+        self._crew.shutdown()
+
+    def __enter__(self) -> Self:
+        try:
+            return self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class RegistryServer(Server):

@@ -75,10 +75,11 @@ class System:
     Args:
         broker: its URL.
         folder: for the shelf and the workers' logs.
+        settings: of the process, besides.
     """
 
-    def __init__(self, broker: str, folder: Path) -> None:
-        self.settings = Settings(broker_url=broker, topic_prefix=f"f{uuid.uuid4().hex[:8]}-")
+    def __init__(self, broker: str, folder: Path, **settings: Any) -> None:
+        self.settings = Settings(broker_url=broker, topic_prefix=f"f{uuid.uuid4().hex[:8]}-", **settings)
         self.folder = folder
         self.shelf = Shelf(folder)
         self.log = Kit(self.settings).log
