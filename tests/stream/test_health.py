@@ -76,6 +76,16 @@ async def test_a_paused_worker_is_live_but_not_ready_and_says_why(url: str, host
     assert (ready.status_code, ready.json()["reason"]) == (503, "The store is down.")
 
 
+async def test_a_worker_that_ends_or_is_in_doubt_is_live_but_not_ready(url: str, host: Host) -> None:
+    host.vitals.doubt = "Nothing was delivered for 9 s: 2 records wait."
+    doubted = await get(f"{url}/health/ready")
+    assert (doubted.status_code, doubted.json()["reason"]) == (503, host.vitals.doubt)
+    host.vitals.ending = True
+    ending = await get(f"{url}/health/ready")
+    assert (ending.status_code, ending.json()["reason"]) == (503, "It is ending.")
+    assert (await get(f"{url}/health/live")).status_code == 200
+
+
 async def test_a_worker_that_is_still_loading_its_model_is_live_and_not_ready(tmp_path: Path) -> None:
     loading, loaded = asyncio.Event(), asyncio.Event()
 

@@ -102,6 +102,15 @@ def test_a_group_that_is_never_joined_is_a_dead_consumer(clock: Clock) -> None:
     assert "never joined" in clock.passes(62)
 
 
+def test_doubt_shows_after_half_the_time_and_goes_when_work_goes_on(clock: Clock) -> None:
+    with clock.vitals.work():
+        assert (clock.passes(5), clock.vitals.doubt) == ("", "")
+        assert clock.passes(2) == ""
+        assert "in work for 5 s" in clock.vitals.doubt
+        clock.vitals.moved()
+        assert (clock.passes(1), clock.vitals.doubt) == ("", "")
+
+
 def test_the_process_is_ended_from_a_thread_of_its_own() -> None:
     vitals = Vitals()
     ended: list[int] = []

@@ -69,7 +69,8 @@ class HealthServer:
 
     async def _ready(self) -> Answer:
         vitals = self._host.vitals
-        reason = vitals.reason or ("joining the group" if vitals.joining else await self._probe())
+        waits = "It is ending." if vitals.ending else vitals.reason or vitals.doubt
+        reason = waits or ("joining the group" if vitals.joining else await self._probe())
         status = HTTPStatus.SERVICE_UNAVAILABLE if reason else HTTPStatus.OK
         facts = {"stage": self._host.stage.name, "ready": not reason, "reason": reason, "lag": vitals.lag}
         return _json(status, facts)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
-import signal
 import socket
 import tempfile
 import threading
 from collections.abc import Callable
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import structlog
 
 from earshot.kernel.codec import Codec, Record
+from earshot.kernel.ending import Ending, end_within
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.gate import Gate
 from earshot.kernel.ports import Attempts, EventLog, Heartbeats
@@ -37,7 +37,7 @@ from earshot.streams.signs import Signs
 from earshot.streams.tasks import cancelled, first, raise_first
 from earshot.streams.unit import Point, Tools, pass_by
 from earshot.streams.vitals import Vitals
-from earshot.streams.watchdog import Watchdog, end_within, watch
+from earshot.streams.watchdog import Watchdog, watch
 
 if TYPE_CHECKING:
     import faust
@@ -46,8 +46,6 @@ EXIT_BUG = 70
 """EX_SOFTWARE of sysexits.h: an error nobody foresaw; its event is not committed."""
 EXIT_MISCONFIGURED = 78
 """EX_CONFIG of sysexits.h: a person must act."""
-EXIT_FORCED = 128 + signal.SIGTERM
-"""Asked twice to end."""
 log = structlog.get_logger()
 
 
@@ -86,7 +84,7 @@ class Host:
         self._point = point
         self._patience = Patience(self.vitals, worker.retry_first_s, worker.retry_max_s)
         self._collector = Collector(stage.batch)
-        self._ending = asyncio.Event()
+        self._ending = Ending(worker.drain_s + worker.stop_s)
         self._intake_broken = asyncio.Event()
         self._broken: Exception | None = None
         self._limit: threading.Timer | None = None
@@ -104,7 +102,7 @@ class Host:
             )
         )
         try:
-            with self._signals():
+            with self._ending.on_signals():
                 return await self._run()
         except Misconfigured as error:
             log.critical("misconfigured", stage=self.stage.name, error=str(error), exc_info=True)
@@ -122,7 +120,7 @@ class Host:
             background = [asyncio.create_task(self._signs.pulse()), asyncio.create_task(self._signs.heartbeats())]
             stack.push_async_callback(cancelled, background)
             start = asyncio.create_task(self._start(stack))
-            await first(start, self._ending.wait())
+            await first(start, self._asked())
             if not start.done():  # asked to end while a dependency was down
                 self._limit = end_within(self._worker.stop_s, 0)
                 await cancelled([start])
@@ -130,7 +128,7 @@ class Host:
             app, processor = start.result()
             background.append(asyncio.create_task(self._signs.heartbeat()))  # it is ready now
             background.append(asyncio.create_task(self._signs.lag(app, sorted(self._topics))))
-            background.append(asyncio.create_task(self._signs.finished(self._ending)))
+            background.append(asyncio.create_task(self._signs.finished(self._ending.asked)))
             pumps = [asyncio.create_task(self._pump(processor)) for _ in range(self.stage.batches_in_work)]
             await self._until_ended(app, pumps)
         return 0
@@ -201,9 +199,9 @@ class Host:
     async def _until_ended(self, app: faust.App, pumps: list[asyncio.Task[None]]) -> None:
         """Wait for the end; then let the batches in work finish, within the drain's deadline."""
         try:
-            await first(*pumps, self._ending.wait(), self._intake_broken.wait(), app.wait_until_stopped())
+            await first(*pumps, self._asked(), self._intake_broken.wait(), app.wait_until_stopped())
             raise_first(pumps)
-            if not self._ending.is_set():
+            if not self._ending.asked.is_set():
                 raise self._broken or app.crash_reason or RuntimeError("The Faust app stopped by itself.")
             await self._collector.close()
             # What waits for something that is down is not worth waiting for: it will be delivered again.
@@ -215,25 +213,13 @@ class Host:
                 log.warning("not_drained", stage=self.stage.name, reason=self.vitals.reason or "The deadline passed.")
         finally:
             # What follows commits what is acknowledged and leaves the group, where the broker still answers.
-            self._limit = end_within(self._worker.stop_s, 0 if self._ending.is_set() else EXIT_BUG)
+            self._limit = end_within(self._worker.stop_s, 0 if self._ending.asked.is_set() else EXIT_BUG)
             await self._collector.close()
             await cancelled(pumps)
 
-    @contextmanager
-    def _signals(self) -> Any:
-        """The first SIGTERM or SIGINT drains, the second forces."""
-        loop = asyncio.get_running_loop()
-
-        def ask() -> None:
-            if self._ending.is_set():
-                os._exit(EXIT_FORCED)
+    async def _asked(self) -> None:
+        """Return when the worker is to end; from then on it is not ready."""
+        await self._ending.asked.wait()
+        if not self.vitals.ending:
+            self.vitals.ending = True
             log.info("ending", stage=self.stage.name)
-            self._ending.set()
-
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, ask)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                loop.remove_signal_handler(number)

@@ -22,6 +22,8 @@ class Vitals:
         beats: rises with every turn of the event loop that the host's pulse takes.
         lag: records between the committed offsets and the ends of this worker's partitions.
         joining: the log has not yet given this worker its partitions, be they none.
+        ending: it was asked to end, and finishes what it has begun.
+        doubt: what the watchdog has seen for half the time it allows; empty while all is well.
     """
 
     def __init__(self) -> None:
@@ -31,6 +33,8 @@ class Vitals:
         self.beats = 0
         self.lag = 0
         self.joining = False
+        self.ending = False
+        self.doubt = ""
         self._reasons: list[str] = []
 
     @property

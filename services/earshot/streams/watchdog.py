@@ -13,6 +13,8 @@ from earshot.streams.vitals import Vitals
 EXIT_STUCK = 71
 """EX_OSERR of sysexits.h: not our input's fault, not our configuration's; start again."""
 TICK_S = 0.5
+DOUBT = 0.5
+"""Of the time that is allowed: after so much of it the worker is not ready any more, and says why."""
 log = structlog.get_logger()
 
 
@@ -48,21 +50,24 @@ class Watchdog:
         silent = not (vitals.paused or works) and (vitals.moves, vitals.deliveries) == (moves, deliveries)
         waits = vitals.lag > 0 or vitals.joining
         self._undelivered_s = self._undelivered_s + passed_s if silent and waits else 0.0
-        return self._verdict()
+        vitals.doubt = self._verdict(DOUBT)
+        return self._verdict(1.0)
 
     def _unmoved_s(self, work: int, moves: int, passed_s: float) -> float:
         """How long a batch has shown no progress; each has its own deadline, and the others cannot hide it."""
         before, unmoved_s = self._works.get(work, (-1, 0.0))
         return unmoved_s + passed_s if before == moves and not self._vitals.paused else 0.0
 
-    def _verdict(self) -> str:
-        if self._unturned_s > self._stall_s:
-            return f"The event loop has not turned for {self._stall_s:g} s."
-        if any(unmoved_s > self._deadline_s for _, unmoved_s in self._works.values()):
-            return f"A unit has been in work for {self._deadline_s:g} s without any progress."
-        if self._undelivered_s > self._silence_s:
+    def _verdict(self, share: float) -> str:
+        """What has lasted longer than a share of the time it is allowed."""
+        stall_s, deadline_s, silence_s = (share * each for each in (self._stall_s, self._deadline_s, self._silence_s))
+        if self._unturned_s > stall_s:
+            return f"The event loop has not turned for {stall_s:g} s."
+        if any(unmoved_s > deadline_s for _, unmoved_s in self._works.values()):
+            return f"A unit has been in work for {deadline_s:g} s without any progress."
+        if self._undelivered_s > silence_s:
             why = "the group was never joined" if self._vitals.joining else f"{self._vitals.lag} records wait"
-            return f"Nothing was delivered for {self._silence_s:g} s: {why}."
+            return f"Nothing was delivered for {silence_s:g} s: {why}."
         return ""
 
 
@@ -80,11 +85,3 @@ def watch(watchdog: Watchdog, tick_s: float = TICK_S, end: Callable[[int], objec
 
     threading.Thread(target=run, name="watchdog", daemon=True).start()
     return done
-
-
-def end_within(seconds: float, code: int, end: Callable[[int], object] = os._exit) -> threading.Timer:
-    """End the process with a code after so many seconds, whatever it does until then, unless the timer is cancelled."""
-    timer = threading.Timer(seconds, end, [code])
-    timer.daemon = True
-    timer.start()
-    return timer

@@ -10,6 +10,7 @@ import structlog
 
 from earshot.adapters.wiring import Kit
 from earshot.kernel import telemetry
+from earshot.kernel.ending import end_within
 from earshot.kernel.errors import Misconfigured
 from earshot.kernel.gate import Gate
 from earshot.kernel.settings import Settings, load_or_exit
@@ -56,4 +57,6 @@ async def _run(stage: Stage, kit: Kit, worker: WorkerSettings, point: Point) -> 
         host = Host(stage, kit.settings, worker, ports, point)
         if worker.health_port:
             await stack.enter_async_context(HealthServer(host, worker.health_host, worker.health_port))
-        return await host.run()
+        code = await host.run()
+        end_within(worker.stop_s, code)  # what is closed now may not answer
+        return code
