@@ -77,7 +77,8 @@ def _apicurio(folder: Path) -> Path:
     """The schema registry by Maven, unpacked."""
     goal = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:unpack"
     artifact = f"-Dartifact=io.apicurio:apicurio-registry-app:{APICURIO_VERSION}:tar.gz:all"
-    subprocess.run(["mvn", "-q", "-B", goal, artifact, f"-DoutputDirectory={folder / 'registry'}"], check=True)
+    command = ["mvn", "-q", "-B", goal, artifact, f"-DoutputDirectory={folder / 'registry'}"]
+    subprocess.run(command, check=True, cwd=folder)  # it leaves its markers where it runs
     return folder / "registry"
 
 
