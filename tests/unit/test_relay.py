@@ -39,7 +39,7 @@ async def catalog(tmp_path) -> AsyncIterator[Catalog]:
 async def relaying(catalog: Catalog, log: FakeLog) -> AsyncIterator[Vitals]:
     vitals = Vitals()
     pace = Pace(rows=10, poll_s=0.01, retry_max_s=0.05, publish_s=0.5)
-    task = asyncio.create_task(relay(catalog, log, PLACES, Codec(), vitals, pace))
+    task = asyncio.create_task(relay(catalog, log, PLACES, Codec(), vitals, pace, asyncio.Event()))
     try:
         yield vitals
     finally:
@@ -107,6 +107,35 @@ async def test_a_broker_that_never_answers_is_no_reason_to_hang(catalog):
     async with relaying(catalog, Silent()) as vitals:
         await eventually(lambda: "did not acknowledge" in vitals.reason)
     assert not await _empty(catalog)
+
+
+async def test_asked_to_end_it_finishes_the_rows_that_are_being_published(catalog):
+    class Slow(FakeLog):
+        begun, let_go = asyncio.Event(), asyncio.Event()
+
+        async def publish(self, records: Sequence[Record]) -> None:
+            self.begun.set()
+            await self.let_go.wait()
+            await super().publish(records)
+
+    log, ending = Slow(dict(PLACES.values())), asyncio.Event()
+    await accepted(catalog)
+    pace = Pace(rows=1, poll_s=3600)
+    task = asyncio.create_task(relay(catalog, log, PLACES, Codec(), Vitals(), pace, ending))
+    await asyncio.wait_for(log.begun.wait(), 10)
+    await accepted(catalog)
+    ending.set()
+    log.let_go.set()
+    await asyncio.wait_for(task, 10)
+    assert (len(log.records), len(await catalog.pending(10))) == (1, 1)
+
+
+async def test_asked_to_end_it_does_not_sleep_on(catalog):
+    ending = asyncio.Event()
+    task = asyncio.create_task(relay(catalog, new_log(), PLACES, Codec(), Vitals(), Pace(poll_s=3600), ending))
+    await asyncio.sleep(0)
+    ending.set()
+    await asyncio.wait_for(task, 10)
 
 
 async def test_a_row_the_broker_refuses_becomes_a_failure_a_person_sees(catalog):

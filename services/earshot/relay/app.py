@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-import signal
 import socket
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -13,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 import structlog
 
 from earshot.adapters.wiring import Kit
+from earshot.kernel.ending import Ending
 from earshot.kernel.errors import EarshotError, Misconfigured
 from earshot.kernel.ports import Heartbeat
 from earshot.kernel.settings import Settings, load
@@ -27,47 +27,63 @@ MISCONFIGURED = 78
 log = structlog.get_logger()
 
 
-def main(settings: Settings) -> int:
-    """Run the relay until SIGTERM or SIGINT; return the exit code of the process."""
+def main(settings: Settings, *, drain_s: float = 20.0, stop_s: float = 10.0) -> int:
+    """Run the relay until SIGTERM or SIGINT; return the exit code of the process.
+
+    Args:
+        settings: shared by every process.
+        drain_s: after the signal, how long what is being published may still take.
+        stop_s: after that, how long the log may take to let go.
+    """
     set_up(settings)
     try:
-        asyncio.run(_until_asked_to_end(settings))
+        asyncio.run(_until_asked_to_end(settings, drain_s, stop_s))
     except Misconfigured as error:
         log.critical("misconfigured", error=str(error))
         return MISCONFIGURED
     return 0
 
 
-async def _until_asked_to_end(settings: Settings) -> None:
-    ending = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, ending.set)
-    work = asyncio.create_task(run(Kit(settings), load(RelaySettings)))
-    asked = asyncio.create_task(ending.wait())
-    await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
-    asked.cancel()
-    if not work.done():
+async def _until_asked_to_end(settings: Settings, drain_s: float, stop_s: float) -> None:
+    """Finish the rows that are being published; what waits for something that is down is not worth waiting for."""
+    ending, vitals = Ending(drain_s + stop_s), Vitals()
+    with ending.on_signals():
+        work = asyncio.create_task(run(Kit(settings), load(RelaySettings), vitals, ending.asked))
+        asked = asyncio.create_task(ending.asked.wait())
+        await asyncio.wait({work, asked}, return_when=asyncio.FIRST_COMPLETED)
+        asked.cancel()
+        log.info("ending", stage=STAGE)
+        await asyncio.wait({work}, timeout=0 if vitals.reason else drain_s)
         work.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await work
+        with contextlib.suppress(asyncio.CancelledError):
+            await work
 
 
-async def run(kit: Kit, settings: RelaySettings) -> None:
-    """Publish the outbox, give signs of life and tidy up, until cancelled.
+async def run(
+    kit: Kit, settings: RelaySettings, vitals: Vitals | None = None, ending: asyncio.Event | None = None
+) -> None:
+    """Publish the outbox, give signs of life and tidy up, until asked to end or cancelled.
+
+    Args:
+        kit: the adapters; closed at the end.
+        settings: how fast.
+        vitals: kept up to date.
+        ending: set to ask for the end; the rows that are being published are finished.
 
     Raises:
         Misconfigured: a topic does not exist.
     """
-    vitals = Vitals()
+    vitals, ending = vitals or Vitals(), ending or asyncio.Event()
     pace = Pace(settings.batch_rows, settings.poll_s, settings.retry_max_s, settings.publish_s)
     try:
         async with asyncio.TaskGroup() as tasks:
-            tasks.create_task(_repeat("heartbeat_failed", settings.heartbeat_s, lambda: _beat(kit, vitals)))
+            beside = [tasks.create_task(_repeat("heartbeat_failed", settings.heartbeat_s, lambda: _beat(kit, vitals)))]
             places = await _places(kit, settings, vitals)
             log.info("started", stage=STAGE)
-            tasks.create_task(relay(kit.catalog, kit.log, places, kit.codec, vitals, pace))
-            tasks.create_task(_repeat("tidying_failed", settings.tidy_s, lambda: tidy(kit, settings)))
+            beside.append(tasks.create_task(_repeat("tidying_failed", settings.tidy_s, lambda: tidy(kit, settings))))
+            await relay(kit.catalog, kit.log, places, kit.codec, vitals, pace, ending)
+            for task in beside:
+                task.cancel()
     except* Misconfigured as errors:
         raise errors.exceptions[0] from None
     finally:

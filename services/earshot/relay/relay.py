@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -43,9 +44,15 @@ class Pace:
 
 
 async def relay(
-    books: Books, publisher: Publisher, places: Mapping[str, tuple[str, int]], codec: Codec, vitals: Vitals, pace: Pace
+    books: Books,
+    publisher: Publisher,
+    places: Mapping[str, tuple[str, int]],
+    codec: Codec,
+    vitals: Vitals,
+    pace: Pace,
+    ending: asyncio.Event,
 ) -> None:
-    """Publish the outbox until cancelled.
+    """Publish the outbox until asked to end, between two rounds, or cancelled.
 
     An outage is waited out with its reason in ``vitals``. A row that the broker refuses for good blocks nobody: it
     becomes a failure in the ledger, where a person sees it.
@@ -57,11 +64,12 @@ async def relay(
         codec: reads rows that are refused.
         vitals: kept up to date.
         pace: how fast.
+        ending: set to ask for the end.
     """
     to_record = _records(places)
     bounded = _Bounded(publisher, pace.publish_s)
     tries = 0
-    while True:
+    while not ending.is_set():
         try:
             number = await _round(books, bounded, to_record, codec, pace.rows)
         except Transient as error:
@@ -69,12 +77,18 @@ async def relay(
             wait = min(pace.retry_max_s, pace.poll_s * 2.0 ** min(tries, 16))
             tries += 1
             log.warning("waiting", reason=str(error), code=error.code, delay_s=wait, tries=tries)
-            await asyncio.sleep(wait)
+            await _asleep(wait, ending)
         else:
             vitals.reason, tries = "", 0
             vitals.published += number
             if not number:
-                await asyncio.sleep(pace.poll_s)
+                await _asleep(pace.poll_s, ending)
+
+
+async def _asleep(seconds: float, ending: asyncio.Event) -> None:
+    """Sleep, but not past the moment of being asked to end."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(ending.wait(), seconds)
 
 
 async def _round(
