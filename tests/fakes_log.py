@@ -20,6 +20,7 @@ class FakeLog:
     Attributes:
         records: everything published, in order.
         committed: next offset by group, topic and partition; a test writes it.
+        settings: broker configuration by topic.
         down: while set, every call raises ``Unavailable``.
     """
 
@@ -27,6 +28,7 @@ class FakeLog:
         self.records: list[Record] = []
         self.committed: dict[tuple[str, str, int], int] = {}
         self.down = False
+        self.settings: dict[str, dict[str, str]] = {}
         self._topics = dict(topics or {})
         self._ends: dict[tuple[str, int], int] = {}
         self._news = asyncio.Condition()
@@ -69,7 +71,17 @@ class FakeLog:
         self._answer()
         made = [name for name in topics if name not in self._topics]
         self._topics.update(dict.fromkeys(made, partitions))
+        self.settings |= {name: dict(topics[name]) for name in made}
         return made
+
+    async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        self._answer()
+        return {name: dict(self.settings.get(name, {})) for name in topics if name in self._topics}
+
+    async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        for name, settings in topics.items():
+            await self.partitions(name)
+            self.settings.setdefault(name, {}).update(settings)
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
         self._answer()

@@ -142,11 +142,4 @@ def topic_configurations(settings: Settings) -> dict[str, dict[str, str]]:
     """Broker configuration of every topic, by full name."""
     from earshot.kernel.topics import all_topics
 
-    return {
-        settings.topic(topic.name): (
-            {"cleanup.policy": "compact"}
-            if topic.compacted
-            else {"cleanup.policy": "delete", "retention.ms": str(topic.retention_ms)}
-        )
-        for topic in all_topics()
-    }
+    return {settings.topic(topic.name): topic.configuration for topic in all_topics()}

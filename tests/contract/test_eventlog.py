@@ -97,6 +97,23 @@ async def test_creating_twice_makes_nothing_the_second_time(log: EventLog, topic
     assert await log.partitions(topic) == 3
 
 
+async def test_how_a_topic_is_kept_is_told_and_changed(log: EventLog, topic: str) -> None:
+    other = f"{topic}.compacted"
+    await log.create({other: {"cleanup.policy": "compact", "retention.ms": "5000000"}}, 1)
+    await log.configure({topic: {"retention.ms": "7200000"}, other: {"retention.ms": "6000000"}})
+    found = await log.configurations([topic, other, "contract.nowhere"])
+    assert set(found) == {topic, other}
+    assert found[topic]["retention.ms"] == "7200000"
+    assert (found[other]["retention.ms"], found[other]["cleanup.policy"]) == ("6000000", "compact")
+    await log.configure({})
+    assert await log.configurations([]) == {}
+
+
+async def test_what_does_not_exist_cannot_be_configured(log: EventLog) -> None:
+    with pytest.raises((Misconfigured, Unavailable)):
+        await log.configure({"contract.nowhere": {"retention.ms": "1"}})
+
+
 async def test_a_missing_topic_is_a_misconfiguration(log: EventLog) -> None:
     with pytest.raises(Misconfigured, match="does not exist"):
         await log.partitions("contract.nowhere")
@@ -120,6 +137,8 @@ async def test_kafka_gets_the_topic_configuration(kafka_url: str) -> None:
         await log.publish([Record(name, None, b"x")])
     with pytest.raises(Misconfigured, match=name):
         await log.create({f"{name}.bad": {"cleanup.policy": "nonsense"}}, 1)
+    with pytest.raises(Misconfigured, match=name):
+        await log.configure({name: {"retention.ms": "nonsense"}})
     await log.close()
 
 
@@ -154,7 +173,7 @@ async def test_a_broker_that_dies_under_a_tail_is_unavailable(kafka_server: Kafk
     await log.close()
 
 
-@pytest.mark.parametrize("call", ["ping", "partitions", "publish", "create", "lag"])
+@pytest.mark.parametrize("call", ["ping", "partitions", "publish", "create", "lag", "configurations", "configure"])
 async def test_kafka_away_is_unavailable(call: str) -> None:
     """The port answers nothing: every method says so, in bounded time."""
     log = KafkaLog(f"kafka://127.0.0.1:{free_ports(1)[0]}", request_s=0.5)
@@ -164,6 +183,8 @@ async def test_kafka_away_is_unavailable(call: str) -> None:
         "publish": lambda: log.publish([Record("t", None, b"x")]),
         "create": lambda: log.create({"t": {}}, 1),
         "lag": lambda: log.lag("g", ["t"]),
+        "configurations": lambda: log.configurations(["t"]),
+        "configure": lambda: log.configure({"t": {"retention.ms": "1"}}),
     }
     with pytest.raises(Unavailable) as caught:
         await asyncio.wait_for(calls[call](), 20)

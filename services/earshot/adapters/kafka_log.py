@@ -22,6 +22,7 @@ from aiokafka.errors import (
     for_code,
 )
 
+from earshot.adapters import kafka_topics
 from earshot.kernel.codec import Record
 from earshot.kernel.errors import EarshotError, LimitExceeded, Misconfigured, Unavailable
 
@@ -123,6 +124,20 @@ class KafkaLog:
         for name in made:
             await self._settled(name)
         return made
+
+    async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """Every value in force, by topic; those that do not exist are left out."""
+        with _reported():
+            async with asyncio.timeout(self._request_s):
+                admin = await self._started_admin()
+                there = set(await admin.list_topics())
+                return await kafka_topics.described(admin, [name for name in topics if name in there])
+
+    async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        """Set these values of topics; the others stay."""
+        with _reported():
+            async with asyncio.timeout(self._request_s):
+                await kafka_topics.altered(await self._started_admin(), topics)
 
     async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """Committed offset (0 when none) and end offset by topic and partition."""

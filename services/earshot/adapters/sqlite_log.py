@@ -194,6 +194,14 @@ class SqliteLog:
         """Create the missing topics; of their configuration ``cleanup.policy`` and ``retention.ms`` count."""
         return await self._writer.call(partial(sql.create, topics=topics, partitions=partitions))
 
+    async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """``cleanup.policy`` and ``retention.ms`` by topic; those that do not exist are left out."""
+        return await self._reader.call(partial(sql.configurations, topics=tuple(topics)))
+
+    async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        """Set ``cleanup.policy`` and ``retention.ms`` of topics."""
+        await self._writer.call(partial(sql.configure, topics=topics))
+
     async def heads(self) -> dict[Place, int]:
         """The next offset of every partition of every topic."""
         return await self._reader.call(sql.heads)

@@ -126,12 +126,40 @@ def create(connection: LogConnection, topics: Mapping[str, Mapping[str, str]], p
         for name, settings in topics.items():
             if name in known:
                 continue
-            compacted = "compact" in settings.get("cleanup.policy", "delete")
-            retention = int(settings.get("retention.ms", DEFAULT_RETENTION_MS))
-            db.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (name, partitions, compacted, retention))
+            db.execute("INSERT INTO topics VALUES (?, ?, ?, ?)", (name, partitions, *_keeping(settings)))
             db.executemany("INSERT INTO heads VALUES (?, ?, 0)", [(name, number) for number in range(partitions)])
             made.append(name)
     return made
+
+
+def _keeping(
+    settings: Mapping[str, str], default: tuple[bool, int] = (False, DEFAULT_RETENTION_MS)
+) -> tuple[bool, int]:
+    """Whether a topic is compacted, and for how many milliseconds it is kept."""
+    policy, retention = settings.get("cleanup.policy"), settings.get("retention.ms")
+    compacted = default[0] if policy is None else "compact" in policy
+    return compacted, default[1] if retention is None else int(retention)
+
+
+def configurations(connection: LogConnection, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+    """``cleanup.policy`` and ``retention.ms`` of the topics that exist."""
+    return {
+        name: {"cleanup.policy": "compact" if compacted else "delete", "retention.ms": str(retention)}
+        for name, compacted, retention in connection.rows("SELECT name, compacted, retention_ms FROM topics")
+        if name in topics
+    }
+
+
+def configure(connection: LogConnection, topics: Mapping[str, Mapping[str, str]]) -> None:
+    """Set ``cleanup.policy`` and ``retention.ms`` of topics; what else is asked for this log does not have."""
+    with connection.writing() as db:
+        rows = db.execute("SELECT name, compacted, retention_ms FROM topics").fetchall()
+        known = {name: (bool(compacted), retention) for name, compacted, retention in rows}
+        for name, settings in topics.items():
+            if name not in known:
+                raise missing(name)
+            values = (*_keeping(settings, known[name]), name)
+            db.execute("UPDATE topics SET compacted = ?, retention_ms = ? WHERE name = ?", values)
 
 
 def register(connection: LogConnection, group: str, places: Iterable[Place]) -> None:

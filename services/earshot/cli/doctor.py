@@ -13,6 +13,7 @@ from typing import Literal
 
 from earshot.adapters.named_encoders import other_wish
 from earshot.adapters.wiring import Kit
+from earshot.cli.topics import REPAIR, differences
 from earshot.kernel.errors import EarshotError, Misconfigured
 from earshot.kernel.ports.indexes import serving
 from earshot.kernel.settings import Settings, load
@@ -51,7 +52,7 @@ async def examine() -> list[Check]:
     kit = Kit(settings)
     for name, look in _dependencies(kit).items():
         checks.append(await _dependency(name, look))
-    return checks
+    return [*checks, *await _topics(kit)]
 
 
 def _python() -> Check:
@@ -127,6 +128,17 @@ def _dependencies(kit: Kit) -> dict[str, Callable[[], Awaitable[str]]]:
         return f"{found}, {index.encoder} serves"
 
     return {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
+
+
+async def _topics(kit: Kit) -> list[Check]:
+    """Each topic that the broker keeps otherwise than it should; where the broker does not answer, that was said."""
+    try:
+        wrong = await asyncio.wait_for(differences(kit.log, kit.settings), 15)
+    except (EarshotError, TimeoutError, ImportError):
+        return []
+    if not wrong:
+        return [Check("topics", "ok", "each is kept as long as it should be")]
+    return [Check("topics", "fail", str(one), f"Repair it: {REPAIR}") for one in wrong]
 
 
 async def _dependency(name: str, look: Callable[[], Awaitable[str]]) -> Check:

@@ -27,14 +27,11 @@ Data = Annotated[Path, typer.Option(help="Folder of everything that is kept.", e
 Host = Annotated[str, typer.Option(help="Address to listen on; any but loopback requires EARSHOT_API_KEY.")]
 Port = Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)]
 
-topics = typer.Typer(no_args_is_help=True, help="The topics of the log.")
-
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
     for command in (demo, up, down, worker, doctor):
         app.command()(command)
-    app.add_typer(topics, name="topics")
     app.add_typer(models, name="models")
 
 
@@ -132,13 +129,6 @@ def worker(
 ) -> None:
     """Run one process of the system: a stage, the relay, or the web."""
     raise typer.Exit(processes.run(stage, load(Settings), host=host, port=port))
-
-
-@topics.command("create")
-def create_topics(json: Json = False) -> None:
-    """Create the topics and the catalog's tables that are missing."""
-    created = asyncio.run(processes.prepare(load(Settings)))
-    as_json({"created": created}) if json else out.print("\n".join(created) or "Every topic was there already.")
 
 
 def doctor(json: Json = False) -> None:

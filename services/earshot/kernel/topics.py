@@ -18,6 +18,8 @@ from earshot.kernel.events import (
 )
 
 DAY_MS = 24 * 3600 * 1000
+ROLL_MS = DAY_MS
+"""A broker deletes whole files of records: it begins a new one after so long, so a record may stay so much longer."""
 DEAD_LETTER_SUFFIX = ".dlq"
 
 
@@ -30,7 +32,7 @@ class Topic:
         event: the model of its values; ``None`` for dead letters, which carry whatever came.
         by_segment: keyed and spread by recording and segment; otherwise by recording alone.
         compacted: one record a key, for ever; a null value deletes the key.
-        retention_ms: how long records are kept when not compacted.
+        retention_ms: how long records are kept; when compacted, those that a later one of the same key replaces.
     """
 
     name: str
@@ -44,6 +46,17 @@ class Topic:
         if self.by_segment:
             return segment_key(event.recording_id, getattr(event, "index"))  # noqa: B009 - only by_segment events
         return event.recording_id
+
+    @property
+    def configuration(self) -> dict[str, str]:
+        """How a broker is to keep it, in the settings of Kafka.
+
+        A compacted topic is cleaned in time even where little is written: an erased transcript must not stay.
+        """
+        if self.compacted:
+            return {"cleanup.policy": "compact", "max.compaction.lag.ms": str(self.retention_ms)}
+        kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
+        return kept | {"segment.ms": str(ROLL_MS)}
 
     @property
     def dead_letters(self) -> Topic:

@@ -26,6 +26,18 @@ class EventLog(Protocol):
     async def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int) -> list[str]:
         """Create the topics (name to broker configuration) that are missing; return their names."""
 
+    async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
+        """How topics are kept: values by name of the setting, as far as this broker has them, by topic.
+
+        Topics that do not exist are left out.
+        """
+
+    async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
+        """Set these values of topics that exist; the others stay. A setting this broker does not have is ignored.
+
+        Raises ``Misconfigured`` for what the broker refuses.
+        """
+
     async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """Committed offset (0 when none) and end offset by topic and partition."""
 
