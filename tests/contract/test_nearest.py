@@ -137,7 +137,7 @@ async def test_weaviate_builds_its_graph_as_the_settings_say_and_follows_ef_late
         store = WeaviateStore(weaviate_url, settings)
         try:
             await store.prepare(index, DIMENSIONS)
-            client = await store._connected()
+            client = await store._to.client()
             (held,) = (await client.collections.get(index).config.get()).vector_config.values()
             hnsw = held.vector_index_config
             return hnsw.max_connections, hnsw.ef_construction, hnsw.ef

@@ -10,7 +10,7 @@ import os
 import re
 import uuid
 from collections.abc import AsyncIterator, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager, contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -21,6 +21,7 @@ from obstore.exceptions import AlreadyExistsError, BaseError
 from obstore.store import LocalStore, ObjectStore, from_url
 
 from earshot.adapters import scratch
+from earshot.adapters.guard import BLOBS, Figures, Guards, reads, writes
 from earshot.kernel.errors import BlobMissing, ForeignUri, Misconfigured, Unavailable
 from earshot.kernel.events import TENANT_PATTERN
 
@@ -29,6 +30,8 @@ ENDPOINTS = ("AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")  # pl
 CHUNK = 4 * 1024 * 1024  # of a streamed read: one request each, so a slow reader never meets a request's timeout
 PART = 8 * 1024 * 1024  # of a multipart upload; S3 allows 10,000 parts: 80 GB
 DELETE_BATCH = 500
+TIMEOUT_S = 60.0  # of a request with at most PART bytes: 140 KB/s is still enough
+CONNECT_S = 5.0
 MAX_KEY = 1024  # bytes, the limit of S3
 _TENANT = re.compile(TENANT_PATTERN)
 _STEP = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*$")
@@ -40,12 +43,14 @@ class ObstoreBlobs:
     Args:
         url: ``file:///folder`` (made when missing), ``s3://bucket/prefix``, ``gs://…`` or ``az://…``.
         timeout_s: for each request to a bucket.
+        figures: of the breakers.
 
     Raises:
         Misconfigured: the URL is none of these, or its store cannot be set up.
     """
 
-    def __init__(self, url: str, *, timeout_s: float = 60.0) -> None:
+    def __init__(self, url: str, *, timeout_s: float = TIMEOUT_S, figures: Figures = BLOBS) -> None:
+        self.guards = Guards("blobs", figures)
         self._base = url.rstrip("/")
         self._timeout_s = timeout_s
         self._folder = _folder(url)
@@ -71,6 +76,7 @@ class ObstoreBlobs:
             )
         return key
 
+    @writes
     async def put(self, key: str, data: bytes | AsyncIterator[bytes], *, create_only: bool = False) -> bool:
         """Write a blob whole or not at all; ``False`` when ``create_only`` and it was there already.
 
@@ -79,7 +85,7 @@ class ObstoreBlobs:
         _checked(key)
         if isinstance(data, bytes):
             return await self._put_bytes(key, data, create_only)
-        source = _Remembering(data)
+        source = _Source(data, self._timeout_s)
         try:
             if create_only:
                 return await self._put_new(key, source)
@@ -90,6 +96,7 @@ class ObstoreBlobs:
             raise
         return True
 
+    @reads
     async def get(self, key: str) -> bytes:
         """Read a blob. Raises ``BlobMissing``."""
         with _errors(key):
@@ -101,17 +108,20 @@ class ObstoreBlobs:
         size = await self.size(key)
         stop = size if end is None else min(end, size)
         for offset in range(max(start, 0), stop, CHUNK):
-            with _errors(key):
-                async with asyncio.timeout(self._timeout_s):
-                    last = min(offset + CHUNK, stop)
-                    chunk = bytes(await obstore.get_range_async(self._store, key, start=offset, end=last))
-            yield chunk
+            yield await self._chunk(key, offset, min(offset + CHUNK, stop))
 
+    @reads
     async def size(self, key: str) -> int:
         """Size in bytes. Raises ``BlobMissing``."""
         with _errors(key):
             async with asyncio.timeout(self._timeout_s):
                 return int((await obstore.head_async(self._store, _checked(key)))["size"])
+
+    @reads
+    async def _chunk(self, key: str, start: int, end: int) -> bytes:
+        with _errors(key):
+            async with asyncio.timeout(self._timeout_s):
+                return bytes(await obstore.get_range_async(self._store, key, start=start, end=end))
 
     @asynccontextmanager
     async def local(self, key: str) -> AsyncIterator[Path]:
@@ -129,6 +139,7 @@ class ObstoreBlobs:
         finally:
             await asyncio.to_thread(copy.unlink, missing_ok=True)
 
+    @writes
     async def delete(self, keys: Sequence[str]) -> None:
         """Delete blobs; those that are gone already are no error."""
         checked = [_checked(key) for key in keys]
@@ -144,10 +155,16 @@ class ObstoreBlobs:
         """Keys below a prefix that ends in ``/``, with when they were written."""
         if not prefix.endswith("/") or not all(map(_STEP.match, prefix[:-1].split("/"))):
             raise ForeignUri(f"{prefix[:200]!r} is not a prefix of this store's keys.")
+        pages = obstore.list(self._store, prefix)
+        while (page := await self._page(pages, prefix)) is not None:
+            for entry in page:
+                yield entry["path"], entry["last_modified"]
+
+    @reads
+    async def _page(self, pages: Any, prefix: str) -> Any:
         with _errors(prefix):
-            async for batch in obstore.list(self._store, prefix):
-                for entry in batch:
-                    yield entry["path"], entry["last_modified"]
+            async with asyncio.timeout(self._timeout_s):
+                return await anext(pages, None)
 
     async def _put_bytes(self, key: str, data: bytes, create_only: bool) -> bool:
         mode: Any = "create" if create_only else "overwrite"
@@ -159,22 +176,25 @@ class ObstoreBlobs:
             return False
         return True
 
-    async def _put_new(self, key: str, source: AsyncIterator[bytes]) -> bool:
+    async def _put_new(self, key: str, source: _Source) -> bool:
         """Streamed and create-only: uploaded beside the key, then linked or copied to it, which one writer wins."""
         part = f"{key}.{uuid.uuid4()}.part"
         await self._upload(part, source)
         try:
             with _errors(key, reading=False):
-                await obstore.copy_async(self._store, part, key, overwrite=False)
+                async with asyncio.timeout(self._timeout_s):
+                    await obstore.copy_async(self._store, part, key, overwrite=False)
         except AlreadyExistsError:
             return False
         finally:
             await self._delete_one(part)
         return True
 
-    async def _upload(self, key: str, source: AsyncIterator[bytes]) -> None:
-        with _errors(key, reading=False):  # as long as its source takes: each part has the client's own timeout
-            await obstore.put_async(self._store, key, source, chunk_size=PART, max_concurrency=2)
+    async def _upload(self, key: str, source: _Source) -> None:
+        """As long as its source takes; but what was given must be written in time."""
+        with _errors(key, reading=False):
+            async with asyncio.timeout(self._timeout_s) as source.limit:
+                await obstore.put_async(self._store, key, source, chunk_size=PART, max_concurrency=2)
 
     async def _delete(self, keys: Sequence[str]) -> None:
         with _errors(", ".join(keys[:3])):
@@ -188,24 +208,43 @@ class ObstoreBlobs:
             return
 
 
-class _Remembering:
-    """An iterator that remembers what it raised: the library wraps it on some paths."""
+class _Source:
+    """What is uploaded. Time counts against the limit only while the store has something to write.
 
-    def __init__(self, source: AsyncIterator[bytes]) -> None:
-        self._source = source
+    Args:
+        pieces: what is uploaded.
+        timeout_s: from one piece to the demand for the next.
+
+    Attributes:
+        error: what the iterator raised: the library wraps it on some paths.
+        limit: of the upload.
+    """
+
+    def __init__(self, pieces: AsyncIterator[bytes], timeout_s: float) -> None:
+        self._pieces = pieces
+        self._timeout_s = timeout_s
         self.error: Exception | None = None
+        self.limit: asyncio.Timeout | None = None
 
     def __aiter__(self) -> AsyncIterator[bytes]:
         return self
 
     async def __anext__(self) -> bytes:
+        self._within(None)
         try:
-            return await anext(self._source)
+            return await anext(self._pieces)
         except StopAsyncIteration:
             raise
         except Exception as error:
             self.error = error
             raise
+        finally:
+            self._within(self._timeout_s)
+
+    def _within(self, seconds: float | None) -> None:
+        if self.limit is not None:
+            with suppress(RuntimeError):  # the upload is over already
+                self.limit.reschedule(None if seconds is None else asyncio.get_running_loop().time() + seconds)
 
 
 @contextmanager
@@ -264,7 +303,7 @@ def _bucket(url: str, timeout_s: float) -> ObjectStore:
         url,
         client_options={
             "timeout": timedelta(seconds=timeout_s),
-            "connect_timeout": timedelta(seconds=5),
+            "connect_timeout": timedelta(seconds=CONNECT_S),
             "allow_http": any(os.environ.get(name, "").startswith("http://") for name in ENDPOINTS),
         },
         retry_config={"max_retries": 3, "retry_timeout": timedelta(seconds=timeout_s)},

@@ -35,6 +35,11 @@ class Breaker:
         return self._until is None
 
     @property
+    def in_a_row(self) -> int:
+        """So many failures since the last success."""
+        return self._in_a_row
+
+    @property
     def rests_s(self) -> float:
         """How many seconds of the rest are left: 0 when it is closed, or due."""
         until = self._until
@@ -57,6 +62,12 @@ class Breaker:
             enough = self._in_a_row >= self._failures or self._until is not None
         if enough:
             self.trip()
+
+    def due(self) -> None:
+        """It gave a sign of life: when it is open, its rest is over, and one may try."""
+        with self._lock:
+            if self._until is not None:
+                self._until = self._clock()
 
     def trip(self, rest_s: float | None = None) -> None:
         """Open it without further failures, for ``rest_s`` or as long as always."""

@@ -23,6 +23,7 @@ from aiokafka.errors import (
 )
 
 from earshot.adapters import kafka_topics
+from earshot.adapters.guard import BROKER, Figures, Guards, reads, writes
 from earshot.kernel.codec import Record
 from earshot.kernel.errors import EarshotError, LimitExceeded, Misconfigured, Unavailable
 
@@ -41,9 +42,11 @@ class KafkaLog:
         url: ``kafka://host:port[,host:port]``.
         replication: replicas of a topic at creation.
         request_s: how long one request, retries included, may take before the broker counts as unavailable.
+        figures: of the breakers.
     """
 
-    def __init__(self, url: str, replication: int = 1, request_s: float = REQUEST_S) -> None:
+    def __init__(self, url: str, replication: int = 1, request_s: float = REQUEST_S, figures: Figures = BROKER) -> None:
+        self.guards = Guards("broker", figures)
         self._servers = url.removeprefix("kafka://").rstrip("/").split(",")
         self._replication = replication
         self._request_s = request_s
@@ -51,6 +54,7 @@ class KafkaLog:
         self._admin: AIOKafkaAdminClient | None = None
         self._starting = asyncio.Lock()
 
+    @writes
     async def publish(self, records: Sequence[Record]) -> None:
         """Return when all in-sync replicas have every record."""
         try:
@@ -103,11 +107,13 @@ class KafkaLog:
                         if follow or message.offset < ends[place]:
                             yield _record(message)
 
+    @reads
     async def partitions(self, topic: str) -> int:
         """How many partitions a topic has. Raises ``Misconfigured`` when it does not exist."""
         [found] = await self._described([topic])
         return len(found["partitions"])
 
+    @writes
     async def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int) -> list[str]:
         """Create the missing topics with their broker configurations; return their names."""
         with _reported():
@@ -139,6 +145,7 @@ class KafkaLog:
             async with asyncio.timeout(self._request_s):
                 await kafka_topics.altered(await self._started_admin(), topics)
 
+    @reads
     async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """Committed offset (0 when none) and end offset by topic and partition."""
         async with self._consumer() as consumer:
@@ -158,6 +165,7 @@ class KafkaLog:
         with _reported():
             async with asyncio.timeout(self._request_s):
                 await (await self._started_admin()).list_topics()
+        self.guards.alive()
 
     async def close(self) -> None:
         """Close the connections."""

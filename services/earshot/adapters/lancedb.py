@@ -16,6 +16,7 @@ from typing import Any
 
 from earshot.adapters import lance_rows as rows
 from earshot.adapters.fusion import fuse
+from earshot.adapters.guard import VECTORS, Figures, Guards, reads, writes
 from earshot.adapters.lance_table import LanceTable, answering
 from earshot.adapters.nearest import NearestSettings
 from earshot.adapters.passage_sets import settle
@@ -37,15 +38,18 @@ class LanceStore:
     Args:
         path: the folder; made when it is not there.
         nearest: when vectors are partitioned, and how many partitions a query reads.
+        figures: of the breakers.
     """
 
-    def __init__(self, path: str | Path, nearest: NearestSettings | None = None) -> None:
+    def __init__(self, path: str | Path, nearest: NearestSettings | None = None, figures: Figures = VECTORS) -> None:
+        self.guards = Guards("vectors", figures)
         self._nearest = nearest or NearestSettings()
         self._path = Path(path).resolve()
         self._database: Any = None
         self._opening = asyncio.Lock()
         self._tables: OrderedDict[str, LanceTable] = OrderedDict()
 
+    @writes
     async def prepare(self, index: str, dimensions: int) -> None:
         """Create the index unless it is there. Raises ``Misconfigured`` when it has other dimensions."""
         database = await self._connected()
@@ -72,6 +76,7 @@ class LanceStore:
         """Make these the only passages of the segment at this revision or below."""
         await self.replace_many(index, tenant, [PassageSet(recording_id, revision, segment_index, tuple(passages))])
 
+    @writes
     async def replace_many(self, index: str, tenant: str, sets: Sequence[PassageSet]) -> None:
         """Make each set its segment's only passages, in as few writes as its bounds allow."""
         table = await self._make(index, tenant)
@@ -79,6 +84,7 @@ class LanceStore:
         for at in range(0, len(settled), SETS_A_WRITE):
             await table.replace(settled[at : at + SETS_A_WRITE])
 
+    @writes
     async def delete(
         self,
         index: str,
@@ -94,6 +100,7 @@ class LanceStore:
         if table is not None:
             await table.delete(rows.of_recording(recording_id, revision, up_to, segment_index))
 
+    @reads
     async def search(
         self,
         index: str,
@@ -124,17 +131,20 @@ class LanceStore:
         rankings = await asyncio.gather(table.by_words(text, where, depth), table.by_vector(vector, where, depth))
         return fuse(rankings)[:limit]
 
+    @reads
     async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
         """Every passage of a recording, of every revision, without vectors."""
         table = await self._find(index, tenant)
         return [] if table is None else await table.passages(rows.of_recording(recording_id, None, None, None))
 
+    @writes
     async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
         """Say who speaks in passages, by their ids, in one write. One that is gone meanwhile stays gone."""
         table = await self._find(index, tenant)
         if table is not None and speakers:
             await table.relabel(speakers)
 
+    @reads
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         """How many passages a tenant, or one recording of its, has."""
         table = await self._find(index, tenant)
@@ -142,6 +152,7 @@ class LanceStore:
             return 0
         return await table.count(None if recording_id is None else rows.of_recording(recording_id, None, None, None))
 
+    @reads
     async def indexes(self) -> list[str]:
         """Every index there is: the tables that belong to no tenant."""
         return sorted(name for name in await self._names() if "." not in name)
@@ -149,6 +160,7 @@ class LanceStore:
     async def serve(self, _index: str) -> None:
         """Nothing: whoever opens the folder names the index."""
 
+    @writes
     async def drop(self, index: str) -> None:
         """Delete the index's tables, the one that says that it is there last."""
         database = await self._connected()
@@ -166,6 +178,7 @@ class LanceStore:
     async def ping(self) -> None:
         """Return when the folder can be read."""
         await self._names()
+        self.guards.alive()
 
     async def close(self) -> None:
         """Wait for upkeep that is going on, and let go of the files."""

@@ -21,6 +21,7 @@ from urllib.parse import quote
 from earshot.adapters import sqlite_records as sql
 from earshot.adapters import sqlite_upkeep as upkeep
 from earshot.adapters.doorbell import Doorbell
+from earshot.adapters.guard import BROKER, Figures, Guard
 from earshot.adapters.sqlite_connection import LogConnection
 from earshot.adapters.sqlite_records import Limits, Place
 from earshot.kernel.codec import Record
@@ -37,14 +38,20 @@ _PENDING = 2000
 class _Role:
     """A connection with the one thread that uses it, both made on first use."""
 
-    def __init__(self, path: Path, name: str, *, durable: bool) -> None:
+    def __init__(self, path: Path, name: str, figures: Figures, *, durable: bool) -> None:
+        self.guard = Guard("broker", figures)
         self._open = partial(LogConnection, path, durable=durable)
         self._connection: LogConnection | None = None
         self._closed = False
         self._thread = ThreadPoolExecutor(1, thread_name_prefix=f"log-{name}")
 
     async def call(self, work: Callable[[LogConnection], T]) -> T:
-        """Run work on the connection, in its thread. Raises ``Unavailable`` after :meth:`close`."""
+        """Run work on the connection, in its thread. Raises ``Unavailable``, also after :meth:`close`."""
+        with self.guard.asking():
+            return await self.look(work)
+
+    async def look(self, work: Callable[[LogConnection], T]) -> T:
+        """:meth:`call` however often it has failed."""
         if self._closed:
             raise Unavailable("broker", "The log is closed, the process is ending.")
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._run, work)
@@ -68,13 +75,14 @@ class SqliteLog:
 
     Args:
         path: the file, made when missing. Every process has its own ``SqliteLog``, used by one event loop.
+        figures: of the breakers.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, figures: Figures = BROKER) -> None:
         self.path = Path(path)
-        self._writer = _Role(self.path, "write", durable=True)
-        self._committer = _Role(self.path, "commit", durable=False)
-        self._reader = _Role(self.path, "read", durable=False)
+        self._writer = _Role(self.path, "write", figures, durable=True)
+        self._committer = _Role(self.path, "commit", figures, durable=False)
+        self._reader = _Role(self.path, "read", figures, durable=False)
         self._bell: Doorbell | None = None
         self._pending: asyncio.Queue[tuple[Record, asyncio.Future[Record]]] = asyncio.Queue(_PENDING)
         self._drain: asyncio.Task[None] | None = None
@@ -261,7 +269,9 @@ class SqliteLog:
 
     async def ping(self) -> None:
         """Return when the log can be read."""
-        await self._reader.call(sql.partition_counts)
+        await self._reader.look(sql.partition_counts)
+        for role in (self._writer, self._committer, self._reader):
+            role.guard.breaker.due()
 
     async def close(self) -> None:
         """Write what is queued, then let go of connections, threads, locks and the doorbell."""

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import re
-import warnings
-from collections.abc import AsyncIterator, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Mapping, Sequence
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
-from urllib.parse import parse_qs, unquote, urlsplit
 
 from earshot.adapters import weaviate_rows as rows
+from earshot.adapters.guard import VECTORS, Figures, Guards, reads, writes
 from earshot.adapters.nearest import NearestSettings
 from earshot.adapters.passage_sets import settle
-from earshot.kernel.errors import Misconfigured, Unavailable
+from earshot.adapters.weaviate_client import WRITE_S, WeaviateConnection
+from earshot.adapters.weaviate_writes import delete_where, insert
 from earshot.kernel.ports import IndexedPassage, PassageSet, ScoredPassage, SearchFilters, SearchMode
 
 if TYPE_CHECKING:
@@ -22,15 +22,11 @@ if TYPE_CHECKING:
 ALIAS = "Passages"
 """Points at the index that serves, for other clients of the server; ours name the index they mean."""
 SETS_A_WRITE = 64
-OBJECTS_A_WRITE = 256
-"""About 1 MB of vectors of 1024 dimensions."""
 MOST_RESULTS = 10_000
-"""Weaviate's own limit of one answer and of one deletion (QUERY_MAXIMUM_RESULTS)."""
+"""Weaviate's own limit of one answer (QUERY_MAXIMUM_RESULTS)."""
 PAGE = 5_000
 """Passages read at once; half of what one answer may hold."""
 RELABELS_AT_ONCE = 16
-NOT_FOUND = 404
-CONNECT_S, QUERY_S, WRITE_S = 5, 15, 60
 
 
 class WeaviateStore:
@@ -39,34 +35,22 @@ class WeaviateStore:
     Args:
         url: ``weaviate://[api-key@]host[:8080][?grpc=50051&replicas=1]``, or ``weaviates://`` for TLS.
         nearest: what the graphs of new indexes are built with, and what queries look at.
+        figures: of the breakers.
 
     Raises:
         Misconfigured: the URL cannot be used.
     """
 
-    def __init__(self, url: str, nearest: NearestSettings | None = None) -> None:
+    def __init__(self, url: str, nearest: NearestSettings | None = None, figures: Figures = VECTORS) -> None:
+        self.guards = Guards("vectors", figures)
         self._nearest = nearest or NearestSettings()
-        parts = urlsplit(url)
-        options = {name: values[-1] for name, values in parse_qs(parts.query).items()}
-        try:
-            self._host, self._port = parts.hostname or "localhost", parts.port or 8080
-            self._grpc, self._replicas = int(options.get("grpc", 50051)), int(options.get("replicas", 1))
-            if self._grpc == self._port:
-                raise ValueError("one port for two protocols")
-        except ValueError as error:
-            raise Misconfigured(
-                "EARSHOT_VECTORS_URL names no usable ports.", next_step="Write weaviate://host:8080?grpc=50051."
-            ) from error
-        _import_quietly()
-        self._secure = parts.scheme == "weaviates"
-        self._key = unquote(parts.password or parts.username or "")
-        self._client: WeaviateAsyncClient | None = None
-        self._connecting = asyncio.Lock()
+        self._to = WeaviateConnection(url)
 
+    @writes
     async def prepare(self, index: str, dimensions: int) -> None:
         """Create the index unless it is there, and the alias unless it points at something."""
-        client = await self._connected()
-        async with self._answering():
+        client = await self._to.client()
+        async with self._to.answering(WRITE_S):
             if not await client.collections.exists(index):
                 await self._create(client, index, dimensions)
             await self._look_at(client, index)
@@ -88,7 +72,7 @@ class WeaviateStore:
         from weaviate.exceptions import UnexpectedStatusCodeError
 
         try:
-            await client.collections.create(index, **rows.collection(dimensions, self._replicas, self._nearest))
+            await client.collections.create(index, **rows.collection(dimensions, self._to.replicas, self._nearest))
         except UnexpectedStatusCodeError:
             if not await client.collections.exists(index):  # else another worker was faster
                 raise
@@ -105,31 +89,23 @@ class WeaviateStore:
         """Make these the only passages of the segment at this revision or below."""
         await self.replace_many(index, tenant, [PassageSet(recording_id, revision, segment_index, tuple(passages))])
 
+    @writes
     async def replace_many(self, index: str, tenant: str, sets: Sequence[PassageSet]) -> None:
         """Write the sets' passages, then delete the others of their segments: a reader never sees a gap."""
-        held = await self._held(index, tenant)
+        held = await self._to.tenant(index, tenant)
         settled = settle(sets)
         for at in range(0, len(settled), SETS_A_WRITE):
             part = settled[at : at + SETS_A_WRITE]
             new = [passage for each in part for passage in each.passages]
-            for start in range(0, len(new), OBJECTS_A_WRITE):
-                await self._insert(held, new[start : start + OBJECTS_A_WRITE])
+            await insert(self._to, held, new)
             await self._delete_others(index, tenant, part, {passage.id for passage in new})
-
-    async def _insert(self, held: Any, passages: Sequence[IndexedPassage]) -> None:
-        """Upsert objects; every one must have succeeded."""
-        async with self._answering():
-            done = await held.data.insert_many([rows.data(passage) for passage in passages])
-        if done.has_errors:
-            _, first = next(iter(done.errors.items()))
-            raise Unavailable("vectors", f"Weaviate refused {len(done.errors)} of {len(passages)}: {first.message}")
 
     async def _delete_others(self, index: str, tenant: str, sets: Sequence[PassageSet], kept: set[str]) -> None:
         from weaviate.classes.query import Filter
 
         there = rows.of_segments(sets)
         while True:
-            found = await self._read(
+            found = await self._to.read(
                 index, tenant, "fetch_objects", filters=there, limit=MOST_RESULTS, return_properties=[]
             )
             others = [str(item.uuid) for item in found if str(item.uuid) not in kept]
@@ -138,6 +114,7 @@ class WeaviateStore:
             if len(found) < MOST_RESULTS or not others:
                 return
 
+    @writes
     async def delete(
         self,
         index: str,
@@ -152,18 +129,10 @@ class WeaviateStore:
         await self._delete_where(index, tenant, rows.of_recording(recording_id, revision, up_to, segment_index))
 
     async def _delete_where(self, index: str, tenant: str, where: Any) -> None:
-        """Delete what meets a filter; the server takes a bounded number at a time."""
-        if not await self._exists(index, tenant):
-            return
-        held = await self._held(index, tenant)
-        while True:
-            async with self._answering():
-                done = await held.data.delete_many(where)
-            if done.failed:
-                raise Unavailable("vectors", f"Weaviate could not delete {done.failed} of {done.matches} passages.")
-            if done.matches < MOST_RESULTS:
-                return
+        if await self._to.exists(index, tenant):
+            await delete_where(self._to, await self._to.tenant(index, tenant), where)
 
+    @reads
     async def search(
         self,
         index: str,
@@ -194,20 +163,21 @@ class WeaviateStore:
         }
         if mode == "keyword":
             scored = MetadataQuery(score=True)
-            found = await self._read(
+            found = await self._to.read(
                 index, tenant, "bm25", query=text, query_properties=["text"], return_metadata=scored, **how
             )
         elif mode == "vector" or not has_words:
             near = MetadataQuery(distance=True)
-            found = await self._read(
+            found = await self._to.read(
                 index, tenant, "near_vector", near_vector=list(vector or ()), return_metadata=near, **how
             )
         else:
             how |= {"query_properties": ["text"], "fusion_type": HybridFusion.RANKED, "alpha": 0.5}
             how["return_metadata"] = MetadataQuery(score=True)
-            found = await self._read(index, tenant, "hybrid", query=text, vector=list(vector or ()), **how)
+            found = await self._to.read(index, tenant, "hybrid", query=text, vector=list(vector or ()), **how)
         return [ScoredPassage(rows.passage(item), _score(item)) for item in found]
 
+    @reads
     async def passages_of(self, index: str, tenant: str, recording_id: str) -> list[IndexedPassage]:
         """Every passage of a recording, of every revision, without vectors; read in pages of whole segments."""
         from weaviate.classes.query import Filter, Sort
@@ -218,150 +188,76 @@ class WeaviateStore:
         while True:
             rest = Filter.all_of([of_it, Filter.by_property("segment_index").greater_or_equal(first)])
             how: dict[str, Any] = {"filters": rest, "sort": in_order, "limit": PAGE}
-            page = await self._read(index, tenant, "fetch_objects", return_properties=list(rows.PROPERTIES), **how)
+            page = await self._to.read(index, tenant, "fetch_objects", return_properties=list(rows.PROPERTIES), **how)
             found |= {passage.id: passage for passage in map(rows.passage, page)}
             last = int(page[-1].properties["segment_index"]) if page else first
             if len(page) < PAGE:
                 return list(found.values())
             first = max(last, first + 1)
 
+    @writes
     async def relabel(self, index: str, tenant: str, speakers: Mapping[str, Sequence[str]]) -> None:
         """Say who speaks in passages, by their ids, a few at a time. One that is gone meanwhile stays gone."""
-        if not await self._exists(index, tenant):
+        if not await self._to.exists(index, tenant):
             return
-        held, items = await self._held(index, tenant), list(speakers.items())
+        held, items = await self._to.tenant(index, tenant), list(speakers.items())
         for at in range(0, len(items), RELABELS_AT_ONCE):
             await asyncio.gather(*(self._relabel(held, *item) for item in items[at : at + RELABELS_AT_ONCE]))
 
     async def _relabel(self, held: Any, key: str, labels: Sequence[str]) -> None:
         from weaviate.exceptions import UnexpectedStatusCodeError
 
-        async with self._answering():
+        async with self._to.answering(WRITE_S):
             try:
                 await held.data.update(uuid=key, properties={"speakers": list(labels)})
             except UnexpectedStatusCodeError as error:
-                if error.status_code != NOT_FOUND:
+                if error.status_code != HTTPStatus.NOT_FOUND:
                     raise
 
+    @reads
     async def count(self, index: str, tenant: str, recording_id: str | None = None) -> int:
         """How many passages a tenant, or one recording of its, has."""
-        if not await self._exists(index, tenant):
+        if not await self._to.exists(index, tenant):
             return 0
         where = None if recording_id is None else rows.of_recording(recording_id, None, None, None)
-        held = await self._held(index, tenant)
-        async with self._answering():
+        held = await self._to.tenant(index, tenant)
+        async with self._to.answering():
             counted = await held.aggregate.over_all(filters=where, total_count=True)
         return int(counted.total_count or 0)
 
+    @reads
     async def indexes(self) -> list[str]:
         """Every index there is: the collections that are ours by name."""
-        client = await self._connected()
-        async with self._answering():
+        client = await self._to.client()
+        async with self._to.answering():
             return sorted(name for name in await client.collections.list_all() if name.startswith(f"{ALIAS}_"))
 
+    @writes
     async def serve(self, index: str) -> None:
         """Point the alias at the index: one request, so another client finds the old one or the new one."""
-        client = await self._connected()
-        async with self._answering():
+        client = await self._to.client()
+        async with self._to.answering(WRITE_S):
             if await client.alias.exists(alias_name=ALIAS):
                 await client.alias.update(alias_name=ALIAS, new_target_collection=index)
             else:
                 await client.alias.create(alias_name=ALIAS, target_collection=index)
 
+    @writes
     async def drop(self, index: str) -> None:
         """Delete the index; one that is not there is no error."""
-        client = await self._connected()
-        async with self._answering():
+        client = await self._to.client()
+        async with self._to.answering(WRITE_S):
             if await client.collections.exists(index):
                 await client.collections.delete(index)
 
     async def ping(self) -> None:
         """Return when the server is ready to answer."""
-        client = await self._connected()
-        async with self._answering():
-            ready = await client.is_ready()
-        if not ready:
-            raise Unavailable("vectors", f"Weaviate at {self._host}:{self._port} is not ready.")
+        await self._to.ping()
+        self.guards.alive()
 
     async def close(self) -> None:
         """Close the connections."""
-        if self._client is not None:
-            await self._client.close()
-            self._client = None
-
-    async def _read(self, index: str, tenant: str, method: str, **how: Any) -> list[Any]:
-        """Query the tenant; nothing when it, or the index, was never written to."""
-        held = await self._held(index, tenant)
-        try:
-            async with self._answering():
-                return list((await getattr(held.query, method)(**how)).objects)
-        except Unavailable:
-            if await self._exists(index, tenant):
-                raise
-            return []
-
-    async def _exists(self, index: str, tenant: str) -> bool:
-        client = await self._connected()
-        async with self._answering():
-            return await client.collections.exists(index) and await client.collections.get(index).tenants.exists(tenant)
-
-    async def _held(self, index: str, tenant: str) -> Any:
-        """The tenant's part of the collection; a quorum of its replicas must answer."""
-        from weaviate.classes.config import ConsistencyLevel
-
-        client = await self._connected()
-        return client.collections.get(index).with_tenant(tenant).with_consistency_level(ConsistencyLevel.QUORUM)
-
-    async def _connected(self) -> WeaviateAsyncClient:
-        async with self._connecting:
-            if self._client is None:
-                client = self._new_client()
-                try:
-                    async with self._answering():
-                        await client.connect()
-                except Unavailable:
-                    await client.close()
-                    raise
-                self._client = client
-            return self._client
-
-    def _new_client(self) -> WeaviateAsyncClient:
-        import weaviate
-        from weaviate.classes.init import AdditionalConfig, Auth, Timeout
-
-        return weaviate.use_async_with_custom(
-            http_host=self._host,
-            http_port=self._port,
-            http_secure=self._secure,
-            grpc_host=self._host,
-            grpc_port=self._grpc,
-            grpc_secure=self._secure,
-            auth_credentials=Auth.api_key(self._key) if self._key else None,
-            additional_config=AdditionalConfig(timeout=Timeout(init=CONNECT_S, query=QUERY_S, insert=WRITE_S)),
-            skip_init_checks=True,  # they ask a package index for the newest client
-        )
-
-    @asynccontextmanager
-    async def _answering(self) -> AsyncIterator[None]:
-        """Turn what the client raises into ``Unavailable``, and bound the wait."""
-        from httpx import HTTPError
-        from weaviate.exceptions import WeaviateBaseError
-
-        try:
-            async with asyncio.timeout(WRITE_S + CONNECT_S):
-                yield
-        except (WeaviateBaseError, HTTPError, OSError) as error:  # TimeoutError is an OSError
-            raise Unavailable(
-                "vectors",
-                f"Weaviate at {self._host}:{self._port} failed: {str(error) or type(error).__name__}",
-                next_step="Check that the server runs and that its HTTP and gRPC ports are the configured ones.",
-            ) from error
-
-
-def _import_quietly() -> None:
-    """Import the client: its authentication library warns of what it imports itself, whatever the filters say."""
-    with warnings.catch_warnings(record=True):
-        import weaviate  # noqa: F401 - for its effect
+        await self._to.close()
 
 
 def _score(item: Any) -> float:

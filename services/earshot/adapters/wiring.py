@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from earshot.adapters.guard import BreakerSettings, Figures
 from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import Misconfigured
@@ -31,21 +32,22 @@ class Kit:
             return Codec()
         from earshot.adapters.schema_registry import HttpRegistry
 
-        return Codec(HttpRegistry(self.settings.schema_registry_url))
+        registry = HttpRegistry(self.settings.schema_registry_url, self._figures("registry"))
+        return Codec(registry, self.settings.topic_prefix)
 
     @cached_property
     def catalog(self) -> Catalog:
         """SQLite or PostgreSQL."""
         from earshot.adapters.catalog import Catalog
 
-        return Catalog(self.settings.catalog, self.codec)
+        return Catalog(self.settings.catalog, self.codec, self._figures("catalog"))
 
     @cached_property
     def blobs(self) -> BlobStore:
         """A folder or a bucket."""
         from earshot.adapters.blobs import ObstoreBlobs
 
-        return ObstoreBlobs(self.settings.blobs)
+        return ObstoreBlobs(self.settings.blobs, figures=self._figures("blobs"))
 
     @cached_property
     def vectors(self) -> VectorStore:
@@ -54,11 +56,11 @@ class Kit:
         if url.startswith("lancedb://"):
             from earshot.adapters.lancedb import LanceStore
 
-            return LanceStore(url.removeprefix("lancedb://"), load(NearestSettings))
+            return LanceStore(url.removeprefix("lancedb://"), load(NearestSettings), self._figures("vectors"))
         if url.startswith(("weaviate://", "weaviates://")):
             from earshot.adapters.weaviate import WeaviateStore
 
-            return WeaviateStore(url, load(NearestSettings))
+            return WeaviateStore(url, load(NearestSettings), self._figures("vectors"))
         raise Misconfigured(f"EARSHOT_VECTORS_URL is neither lancedb:// nor weaviate://: {url.split(':')[0]}")
 
     @cached_property
@@ -68,12 +70,16 @@ class Kit:
         if url.startswith("sqlite:///"):
             from earshot.adapters.sqlite_log import SqliteLog
 
-            return SqliteLog(url.removeprefix("sqlite://"))
+            return SqliteLog(url.removeprefix("sqlite://"), self._figures("broker"))
         if url.startswith("kafka://"):
             from earshot.adapters.kafka_log import KafkaLog
 
-            return KafkaLog(url, self.settings.replication)
+            return KafkaLog(url, self.settings.replication, figures=self._figures("broker"))
         raise Misconfigured(f"EARSHOT_BROKER_URL is neither kafka:// nor sqlite:///: {url.split(':')[0]}")
+
+    @staticmethod
+    def _figures(dependency: str) -> Figures:
+        return load(BreakerSettings).of(dependency)
 
     def span_exporter(self) -> SpanExporter:
         """OTLP when an endpoint is set, else the catalog.

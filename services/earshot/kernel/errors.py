@@ -115,11 +115,15 @@ class EngineRejected(Permanent):
 
 
 class Transient(EarshotError):
-    """May succeed later: wait with backoff, keep the offset, show the reason."""
+    """May succeed later: wait with backoff, keep the offset, show the reason.
+
+    ``after_s``: a try before so many seconds makes no sense; ``None``: nobody knows.
+    """
 
     code = "try_again"
     title = "Temporarily not possible"
     status = 503
+    after_s: float | None = None
 
 
 class Unavailable(Transient):
@@ -128,14 +132,17 @@ class Unavailable(Transient):
     Args:
         dependency: its short name: ``broker``, ``catalog``, ``blobs``, ``vectors``, ``engine``.
         detail: the cause, as a sentence for a person.
+        next_step: what that person can do about it.
+        after_s: it is left alone for so many seconds.
     """
 
     code = "dependency_unavailable"
     title = "A dependency does not answer"
 
-    def __init__(self, dependency: str, detail: str, *, next_step: str = "") -> None:
+    def __init__(self, dependency: str, detail: str, *, next_step: str = "", after_s: float | None = None) -> None:
         super().__init__(detail, next_step=next_step)
         self.dependency = dependency
+        self.after_s = after_s
 
 
 class UnitCrashed(Transient):

@@ -34,14 +34,19 @@ class Patience:
         self._max_s = max_s
         self._sleep = sleep
 
-    def delay_s(self, tries: int) -> float:
-        """How long to wait after so many failed tries, from 0: half of it fixed, half random."""
+    def delay_s(self, tries: int, after_s: float | None = None) -> float:
+        """How long to wait after so many failed tries, from 0: half of it fixed, half random.
+
+        Where it is known after how many seconds a try makes sense, so long, and up to a tenth more at random.
+        """
+        if after_s is not None:
+            return min(self._max_s, after_s * random.uniform(1.0, 1.1))  # noqa: S311 - jitter, not a secret
         longest = min(self._max_s, self._first_s * 2.0 ** min(tries, 32))
         return longest * random.uniform(0.5, 1.0)  # noqa: S311 - jitter, not a secret
 
     async def wait(self, tries: int, error: Transient) -> None:
         """Wait before the next try, showing the error as the reason."""
-        delay = self.delay_s(tries)
+        delay = self.delay_s(tries, error.after_s)
         log.warning("waiting", reason=str(error), code=error.code, delay_s=round(delay, 2), tries=tries + 1)
         with self._vitals.pause(str(error)):
             await self._sleep(delay)

@@ -12,16 +12,19 @@ from earshot.adapters.catalog.engine import Database
 from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
 from earshot.adapters.catalog.indexes import IndexesPart
+from earshot.adapters.catalog.leaving import LeavingPart
 from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.letters import LettersPart
 from earshot.adapters.catalog.outbox import OutboxPart
 from earshot.adapters.catalog.recordings import RecordingsPart
 from earshot.adapters.catalog.reprocessing import ReprocessingPart
+from earshot.adapters.catalog.retention import RetentionPart
 from earshot.adapters.catalog.spans import SpansPart
 from earshot.adapters.catalog.speakers import SpeakersPart
 from earshot.adapters.catalog.standings import StandingsPart
 from earshot.adapters.catalog.transcripts import TranscriptsPart
 from earshot.adapters.catalog.upkeep import CollectionsPart, UpkeepPart
+from earshot.adapters.guard import CATALOG, Figures
 from earshot.kernel.codec import Codec
 
 
@@ -42,6 +45,8 @@ class Catalog(
     IndexesPart,
     ReprocessingPart,
     LettersPart,
+    LeavingPart,
+    RetentionPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
 
@@ -50,10 +55,11 @@ class Catalog(
     Args:
         url: of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://…``.
         codec: frames the events that leave through the outbox.
+        figures: of the breakers.
     """
 
-    def __init__(self, url: str, codec: Codec) -> None:
-        super().__init__(Database(url), codec)
+    def __init__(self, url: str, codec: Codec, figures: Figures = CATALOG) -> None:
+        super().__init__(Database(url, figures), codec)
 
     async def migrate(self) -> None:
         """Make the tables, or bring them to this version; safe when several processes start at once."""
@@ -64,7 +70,7 @@ class Catalog(
 
     async def ready(self) -> None:
         """Return when the database answers and its tables are those of this version. Raises ``Unavailable``."""
-        await self._db.read(self._check)
+        await self._db.look(self._check)
 
     def _check(self, connection: sa.Connection) -> None:
         connection.execute(sa.text("SELECT 1"))

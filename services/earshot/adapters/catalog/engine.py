@@ -16,6 +16,7 @@ from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy.dialects import postgresql, sqlite
 
+from earshot.adapters.guard import CATALOG, Figures, Guards
 from earshot.kernel.errors import Misconfigured, Permanent, Unavailable
 
 T = TypeVar("T")
@@ -28,6 +29,10 @@ CALL_S = 30.0
 """No call takes longer; the caller is told that the catalog does not answer."""
 SAFE_WAL = (3, 51, 3)
 """Older SQLite can corrupt a write-ahead log that several connections write (https://sqlite.org/wal.html)."""
+CONNECT_S = 5
+KEEPALIVES = {"keepalives_idle": 10, "keepalives_interval": 5, "keepalives_count": 3, "tcp_user_timeout": 25_000}
+"""Of libpq: a server that is gone without a word is noticed after 25 s, so that its connection's thread is free again
+before ``CALL_S``; the kernel by itself takes two hours."""
 MIGRATION_LOCK = 0x6561_7273
 """Key of PostgreSQL's advisory lock around migrations."""
 
@@ -37,30 +42,42 @@ class Database:
 
     Args:
         url: of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://…``.
+        figures: of the breakers.
 
     Raises:
         Misconfigured: the URL names neither, or cannot be read.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, figures: Figures = CATALOG) -> None:
         self.engine = _engine(url)
+        self.guards = Guards("catalog", figures)
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="catalog")
 
     async def read(self, unit: Unit[T]) -> T:
         """Run a unit that only reads. Raises ``Unavailable``."""
-        return await self._in_thread(lambda: self.read_now(unit))
+        with self.guards.reads.asking():
+            return await self._in_thread(lambda: self._run(unit, writing=False))
 
     async def write(self, unit: Unit[T]) -> T:
         """Run a unit in one writing transaction. Raises ``Unavailable``; whatever it raises undoes it."""
-        return await self._in_thread(lambda: self.write_now(unit))
+        with self.guards.writes.asking():
+            return await self._in_thread(lambda: self._run(unit, writing=True))
+
+    async def look(self, unit: Unit[T]) -> T:
+        """:meth:`read` however often the database has failed; when it answers, it counts as alive again."""
+        answer = await self._in_thread(lambda: self._run(unit, writing=False))
+        self.guards.alive()
+        return answer
 
     def read_now(self, unit: Unit[T]) -> T:
         """:meth:`read`, on the thread it is called on."""
-        return self._run(unit, writing=False)
+        with self.guards.reads.asking():
+            return self._run(unit, writing=False)
 
     def write_now(self, unit: Unit[T]) -> T:
         """:meth:`write`, on the thread it is called on."""
-        return self._run(unit, writing=True)
+        with self.guards.writes.asking():
+            return self._run(unit, writing=True)
 
     async def close(self) -> None:
         """Let go of every connection."""
@@ -156,7 +173,7 @@ def _postgresql(url: sa.URL) -> sa.Engine:
         pool_timeout=BUSY_S,
         pool_pre_ping=True,
         hide_parameters=True,
-        connect_args={"connect_timeout": 5, "options": limits},
+        connect_args={"connect_timeout": CONNECT_S, "options": limits, **KEEPALIVES},
     )
 
 
