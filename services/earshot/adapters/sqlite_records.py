@@ -154,7 +154,7 @@ def configure(connection: LogConnection, topics: Mapping[str, Mapping[str, str]]
     """Set ``cleanup.policy`` and ``retention.ms`` of topics; what else is asked for this log does not have."""
     with connection.writing() as db:
         rows = db.execute("SELECT name, compacted, retention_ms FROM topics").fetchall()
-        known = {name: (bool(compacted), retention) for name, compacted, retention in rows}
+        known = {str(name): (bool(compacted), int(str(retention))) for name, compacted, retention in rows}
         for name, settings in topics.items():
             if name not in known:
                 raise missing(name)

@@ -26,6 +26,7 @@ from earshot.kernel.errors import EarshotError, Undecodable
 from earshot.kernel.events import Event, dump
 from earshot.kernel.topics import Topic
 
+_YEAR_9999_MS = 253_370_764_800_000
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\x00"
 
@@ -54,6 +55,13 @@ class Record:
 
     def header(self, name: str) -> str | None:
         """The last header of that name as text, or ``None``; bytes that are not UTF-8 are replaced."""
+    @property
+    def published_at(self) -> datetime | None:
+        """When it was published, as the log says; ``None`` where it says no possible time."""
+        if not 0 < self.timestamp_ms < _YEAR_9999_MS:
+            return None
+        return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
+
         values = [value for key, value in self.headers if key == name]
         return values[-1].decode("utf-8", "replace") if values else None
 

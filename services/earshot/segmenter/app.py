@@ -41,7 +41,7 @@ def create_stage(kit: Kit) -> Stage:
         """A foreign producer's upload: known to the catalog from here on. Raises ``ForeignUri``."""
         upload, record = delivery.event, delivery.record
         trace = {name: value for name in TRACE if (value := record.header(name)) is not None}
-        await kit.catalog.adopt(upload, kit.blobs.key(upload.tenant, upload.uri), trace)
+        await kit.catalog.adopt(upload, kit.blobs.key(upload.tenant, upload.uri), trace, record.published_at)
 
     async def probe() -> None:
         """Ask the store for something that is not there: any answer will do."""

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.base import Part
+from earshot.adapters.catalog.outbox import enqueue
+from earshot.kernel.codec import Codec
+from earshot.kernel.events import RecordingErased
+from earshot.kernel.topics import RECORDINGS_ERASED
 
 _BLANK = {
     "state": "erased",
@@ -24,6 +31,13 @@ _BLANK = {
 }
 
 
+def erase_recording(connection: sa.Connection, codec: Codec, row: sa.Row[Any], trace: Mapping[str, str]) -> None:
+    """Leave a tombstone of a recording that is locked, and tell the eraser by a row in the outbox."""
+    forget_recording(connection, row.tenant, row.id)
+    event = RecordingErased(tenant=row.tenant, recording_id=row.id, revision=row.revision, reason="erased")
+    enqueue(connection, codec, RECORDINGS_ERASED, [event], trace)
+
+
 def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) -> None:
     """Leave a tombstone: tenant, id, revision, state.
 
@@ -31,7 +45,7 @@ def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) 
     has deleted them.
     """
     mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
-    connection.execute(sa.update(t.recordings).where(mine).values(_BLANK))
+    connection.execute(sa.update(t.recordings).where(mine).values(_BLANK | {"erased_at": t.now()}))
     speakers = (t.speaker_turns, t.speaker_names)
     for table in (t.imports, t.jobs, t.idempotency_keys, t.outbox, t.progress, t.spans, *speakers):
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.recording_id == recording_id))
@@ -53,8 +67,10 @@ class ErasuresPart(Part):
         return await self._db.read(lambda connection: connection.scalar(query))
 
     async def source_gone(self, tenant: str, recording_id: str) -> None:
-        """Forget where the source of an erased recording was."""
-        update = sa.update(t.recordings).where(_erased(tenant, recording_id)).values(source_key=None)
+        """The last of an erased recording is deleted: forget where its source was."""
+        gone_at = sa.func.coalesce(t.recordings.c.gone_at, sa.literal(t.now(), t.Moment))
+        update = sa.update(t.recordings).where(_erased(tenant, recording_id))
+        update = update.values(source_key=None, gone_at=gone_at)
         await self._db.write(lambda connection: connection.execute(update).close())
 
 

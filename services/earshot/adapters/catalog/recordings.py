@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
-from typing import Any, Literal
+from typing import Any
 
 import sqlalchemy as sa
 
@@ -14,7 +14,8 @@ from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.attempt_rows import content_of, dump_segments, insert_job, start
 from earshot.adapters.catalog.base import Part
 from earshot.adapters.catalog.engine import insert
-from earshot.adapters.catalog.forget import forget_recording
+from earshot.adapters.catalog.forget import erase_recording
+from earshot.adapters.catalog.leaving import left_with, lock_tenant, refuse_if_leaving
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.rows import find_job, job_of, recording_of
 from earshot.adapters.catalog.speakers import expect_speakers
@@ -40,7 +41,7 @@ class RecordingsPart(Part):
     def _accept(self, connection: sa.Connection, new: NewRecording) -> Accepted:
         upload = new.upload
         _know(connection, upload.tenant, upload.collection)
-        connection.execute(sa.select(t.tenants).where(t.tenants.c.id == upload.tenant).with_for_update())
+        refuse_if_leaving(lock_tenant(connection, upload.tenant))
         if new.idempotency_key:
             known = _answered(connection, upload.tenant, new.idempotency_key, new.request_hash)
             if known is not None:
@@ -69,8 +70,12 @@ class RecordingsPart(Part):
         start(connection, self._codec, row, new.trace)
         return Accepted(job_of(connection, _must_find(connection, row.tenant, row.id)), created=True)
 
-    async def adopt(self, upload: AudioUploaded, source_key: str, trace: Mapping[str, str]) -> None:
+    async def adopt(
+        self, upload: AudioUploaded, source_key: str, trace: Mapping[str, str], said_at: datetime | None = None
+    ) -> None:
         """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing.
+
+        What was said before its tenant was erased, or while it is, becomes an erased one.
 
         Raises:
             Permanent: code ``bad_recording_id``: not a UUID as it is usually written, or another tenant's.
@@ -80,13 +85,16 @@ class RecordingsPart(Part):
 
         def work(connection: sa.Connection) -> None:
             _know(connection, upload.tenant, upload.collection)
-            connection.execute(sa.select(t.tenants).where(t.tenants.c.id == upload.tenant).with_for_update())
+            tenant = lock_tenant(connection, upload.tenant)
             if _find(connection, upload.tenant, upload.recording_id) is None:
                 _refuse_if_anothers(connection, upload)
                 # its hash is a claim not yet checked, so it never stands in for an upload at the door
                 row = _insert_recording(connection, upload, source_key, same_as="")
                 insert_job(connection, row.tenant, row.id, row.revision, trace)
-                expect_speakers(connection, self._codec, row.tenant, row.id, row.revision, trace)
+                if left_with(tenant, said_at):
+                    erase_recording(connection, self._codec, row, trace)
+                else:
+                    expect_speakers(connection, self._codec, row.tenant, row.id, row.revision, trace)
 
         await self._db.write(work)
 
@@ -150,7 +158,8 @@ class RecordingsPart(Part):
             changed = {"state": "cancelled", "version": t.jobs.c.version + 1, "updated_at": t.now()}
             mine = sa.and_(t.jobs.c.tenant == tenant, t.jobs.c.id == job.id)
             connection.execute(sa.update(t.jobs).where(mine).values(changed))
-            self._announce(connection, tenant, recording.id, job.revision, "cancelled", trace)
+            gone = RecordingErased(tenant=tenant, recording_id=recording.id, revision=job.revision, reason="cancelled")
+            enqueue(connection, self._codec, RECORDINGS_ERASED, [gone], trace)
             return job_of(connection, _must_find(connection, tenant, recording.id))
 
         return await self._db.write(work)
@@ -162,22 +171,9 @@ class RecordingsPart(Part):
             row = _find(connection, tenant, recording_id, lock=True)
             if row is None or row.state == "erased":
                 raise _unknown()
-            forget_recording(connection, tenant, recording_id)
-            self._announce(connection, tenant, recording_id, row.revision, "erased", trace)
+            erase_recording(connection, self._codec, row, trace)
 
         await self._db.write(work)
-
-    def _announce(
-        self,
-        connection: sa.Connection,
-        tenant: str,
-        recording_id: str,
-        revision: int,
-        reason: Literal["erased", "cancelled"],
-        trace: Mapping[str, str],
-    ) -> None:
-        event = RecordingErased(tenant=tenant, recording_id=recording_id, revision=revision, reason=reason)
-        enqueue(connection, self._codec, RECORDINGS_ERASED, [event], trace)
 
 
 def _within(bounds: QualityBounds) -> Iterator[sa.ColumnElement[bool]]:

@@ -114,11 +114,17 @@ class Recordings(Protocol):
         first's job; after failure or cancellation a new attempt of the same recording; after erasure a new recording.
 
         Raises:
-            Permanent: code ``idempotency_key_reused`` when the key was used with another ``request_hash``.
+            Permanent: code ``idempotency_key_reused`` when the key was used with another ``request_hash``;
+                ``tenant_being_erased`` while the tenant is.
         """
 
-    async def adopt(self, upload: AudioUploaded, source_key: str, trace: Mapping[str, str]) -> None:
-        """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing."""
+    async def adopt(
+        self, upload: AudioUploaded, source_key: str, trace: Mapping[str, str], said_at: datetime | None = None
+    ) -> None:
+        """A foreign producer's upload becomes a recording with a job. Doing it again changes nothing.
+
+        What was said before its tenant was erased, or while it is, becomes an erased one.
+        """
 
     async def recording(self, tenant: str, recording_id: str) -> Recording | None:
         """One recording, erased ones excluded."""

@@ -65,9 +65,9 @@ class Leases(Protocol):
 
 @dataclass(frozen=True)
 class CollectionSettings:
-    """How the recordings of a collection are transcribed, and their transcripts cut into passages.
+    """How the recordings of a collection are transcribed, cut into passages, and for how long all is kept.
 
-    ``None`` leaves it to the stage's own settings.
+    ``None`` leaves it to the stage's own settings, or to the tenant's.
 
     Attributes:
         passage_max_words: longest passage.
@@ -75,6 +75,8 @@ class CollectionSettings:
         hotwords: words and names that may be said, for engines that listen to hints.
         prompt: a text as it might stand before each segment, for its words and its style; likewise.
         task: ``translate``: into English, unless an upload says otherwise.
+        retain_days: after which a recording is erased, counted from when it came in.
+        segment_audio_days: after which the audio of segments is dropped, counted from when their job ended.
     """
 
     passage_max_words: int | None = None
@@ -82,6 +84,8 @@ class CollectionSettings:
     hotwords: str | None = None
     prompt: str | None = None
     task: Task | None = None
+    retain_days: int | None = None
+    segment_audio_days: int | None = None
 
 
 class Collections(Protocol):
