@@ -75,7 +75,7 @@ class Endpoint:
             raise self.unavailable(f"failed again and again and is left alone for {self._breaker.rests_s:.0f} s")
         try:
             async for attempt in stamina.retry_context(
-                _again, attempts=self._settings.tries, timeout=None, wait_initial=0.2, wait_max=5.0
+                again, attempts=self._settings.tries, timeout=None, wait_initial=0.2, wait_max=5.0
             ):
                 with attempt:
                     await self._turn()
@@ -104,24 +104,31 @@ class Endpoint:
         if not await self._pace.turn(self._settings.timeout_s):
             raise self.unavailable(f"has more to do than {self._prefix}__REQUESTS_PER_S allows")
 
-    async def _once(self, body: dict[str, Any], most_bytes: int) -> Any:
+    def _connected(self) -> httpx.AsyncClient:
         if self._client is None:
-            key = self._settings.api_key.get_secret_value()
-            headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
-            headers |= {"Authorization": f"Bearer {key}"} if key else {}
-            self._client = httpx.AsyncClient(headers=headers, timeout=self._settings.timeout_s)
+            self._client = httpx.AsyncClient(headers=self._headers(), timeout=self._settings.timeout_s)
+        return self._client
+
+    def _headers(self) -> dict[str, str]:
+        """What every request carries."""
+        key = self._settings.api_key.get_secret_value()
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity"}
+        return headers | ({"Authorization": f"Bearer {key}"} if key else {})
+
+    async def _once(self, body: dict[str, Any], most_bytes: int) -> Any:
+        client = self._connected()
         try:
             async with (
                 asyncio.timeout(self._settings.timeout_s),
-                self._client.stream("POST", self._url, json=body) as got,
+                client.stream("POST", self._url, json=body) as got,
             ):
                 self._check(got)
                 return self._parsed(await self._read(got, most_bytes))
         except TimeoutError:
-            raise _TryAgain(self._dependency, f"The server {self.host} takes too long.", self._next_step) from None
+            raise TryAgain(self._dependency, f"The server {self.host} takes too long.", self._next_step) from None
         except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
             what = f"The server {self.host} does not answer: {type(error).__name__}."
-            raise _TryAgain(self._dependency, what, self._next_step) from error
+            raise TryAgain(self._dependency, what, self._next_step) from error
 
     def _check(self, answer: httpx.Response) -> None:
         status = answer.status_code
@@ -129,7 +136,7 @@ class Endpoint:
             return
         if status in _BUSY or status >= _SERVER_ERROR:
             what = f"The server {self.host} answers {status}."
-            raise _TryAgain(self._dependency, what, self._next_step, _retry_after(answer))
+            raise TryAgain(self._dependency, what, self._next_step, _retry_after(answer))
         if status in _REFUSED_INPUT:
             raise EngineRejected(f"The server {self.host} refuses the input with {status}.")
         step = f"Check {self._prefix}__API_KEY." if status in (401, 403) else f"Check {self._prefix}__URL and __MODEL."
@@ -175,8 +182,15 @@ class Pace:
         return True
 
 
-class _TryAgain(Unavailable):
-    """Worth another try at once, or after what the server asks for."""
+class TryAgain(Unavailable):
+    """Worth another try at once, or after what the server asks for.
+
+    Args:
+        dependency: as in ``Unavailable``.
+        detail: the cause.
+        next_step: what to do about it.
+        after_s: what the server asks to wait; ``None``: it does not say.
+    """
 
     def __init__(self, dependency: str, detail: str, next_step: str, after_s: float | None = None) -> None:
         super().__init__(dependency, detail, next_step=next_step)
@@ -202,9 +216,9 @@ def placed(rows: Any, count: int, field: str) -> list[Any] | None:
     return [of[place] for place in range(count)] if set(of) == set(range(count)) else None
 
 
-def _again(error: Exception) -> bool | float:
+def again(error: Exception) -> bool | float:
     """Whether to try again, or after how many seconds."""
-    if not isinstance(error, _TryAgain):
+    if not isinstance(error, TryAgain):
         return False
     if error.after_s is None:
         return True
