@@ -8,10 +8,12 @@ from pathlib import Path
 import sqlalchemy as sa
 
 from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
+from earshot.adapters.catalog.audit import AuditPart
 from earshot.adapters.catalog.engine import Database
 from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
 from earshot.adapters.catalog.indexes import IndexesPart
+from earshot.adapters.catalog.keys import KeysPart
 from earshot.adapters.catalog.leaving import LeavingPart
 from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.letters import LettersPart
@@ -47,6 +49,8 @@ class Catalog(
     LettersPart,
     LeavingPart,
     RetentionPart,
+    KeysPart,
+    AuditPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
 

@@ -136,6 +136,41 @@ idempotency_keys = sa.Table(
     sa.Index("idempotency_by_recording", "tenant", "recording_id"),
 )
 
+api_keys = sa.Table(
+    "api_keys",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("name", sa.Text, nullable=False),
+    sa.Column("hash", sa.Text, nullable=False),  # SHA-256 of the key, which is kept nowhere
+    sa.Column("hint", sa.Text, nullable=False),
+    sa.Column("scopes", sa.Text, nullable=False),  # JSON
+    sa.Column("collections", sa.Text),  # JSON; null: all
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("created_by", sa.Text, nullable=False),
+    sa.Column("expires_at", Moment),
+    sa.Column("last_used_at", Moment),
+    sa.Column("revoked_at", Moment),
+    sa.Index("api_keys_by_hash", "hash", unique=True),
+)
+
+audit = sa.Table(
+    "audit",
+    metadata,
+    sa.Column("id", sa.BigInteger().with_variant(sa.Integer, "sqlite"), primary_key=True, autoincrement=True),
+    sa.Column("tenant", sa.Text, nullable=False),
+    sa.Column("at", Moment, nullable=False),
+    sa.Column("key_id", sa.Text, nullable=False),
+    sa.Column("action", sa.Text, nullable=False),
+    sa.Column("recordings", sa.Text, nullable=False),  # ids with spaces between
+    sa.Column("address", sa.Text, nullable=False),
+    sa.Column("status", sa.Integer, nullable=False),
+    sa.Column("trace_id", sa.Text, nullable=False),
+    sa.Index("audit_newest", "tenant", "id"),
+    sa.Index("audit_by_age", "at"),
+)
+
 dead_letters = sa.Table(
     "dead_letters",
     metadata,
@@ -274,4 +309,54 @@ spans = sa.Table(
     sa.Column("attributes", sa.Text, nullable=False),
     sa.Index("spans_by_recording", "tenant", "recording_id"),
     sa.Index("spans_by_age", "end_ns"),
+)
+
+conversations = sa.Table(
+    "conversations",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("title", sa.Text, nullable=False),
+    sa.Column("answers", sa.Integer, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Column("updated_at", Moment, nullable=False),
+    sa.Index("conversations_latest", "tenant", "updated_at", "id"),
+)
+
+answers = sa.Table(
+    "answers",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("id", sa.Text, primary_key=True),
+    sa.Column("conversation_id", sa.Text),
+    sa.Column("place", sa.Integer, nullable=False),  # in its conversation, from 1; 0 without one
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("question", sa.Text, nullable=False),
+    sa.Column("rewritten", sa.Text, nullable=False),
+    sa.Column("body", sa.Text, nullable=False),  # empty: not kept, or a recording it rests on was erased
+    sa.Column("provider", sa.Text, nullable=False),
+    sa.Column("prompt", sa.Text, nullable=False),
+    sa.Column("prompt_hash", sa.Text, nullable=False),
+    sa.Column("created_at", Moment, nullable=False),
+    sa.Index("answers_of_conversation", "tenant", "conversation_id", "place"),
+    sa.Index("answers_by_age", "created_at"),
+)
+
+answer_sources = sa.Table(  # whose words an answer contains
+    "answer_sources",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("answer_id", sa.Text, primary_key=True),
+    sa.Index("answer_sources_by_answer", "tenant", "answer_id"),
+)
+
+spending = sa.Table(
+    "spending",
+    metadata,
+    sa.Column("day", sa.Text, primary_key=True),  # ISO 8601, UTC
+    sa.Column("provider", sa.Text, primary_key=True),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("tokens", sa.BigInteger, nullable=False),
+    sa.Column("cost", sa.BigInteger, nullable=False),  # millionths of the currency of the prices
 )
