@@ -86,6 +86,22 @@ async def test_a_worker_that_ends_or_is_in_doubt_is_live_but_not_ready(url: str,
     assert (await get(f"{url}/health/live")).status_code == 200
 
 
+async def test_whatever_a_worker_depends_on_is_named_when_it_is_down(tmp_path: Path) -> None:
+    async def broker() -> None:
+        raise Unavailable("broker", "Kafka does not answer.", next_step="Check EARSHOT_BROKER_URL.")
+
+    settings = Settings(broker_url=f"sqlite://{tmp_path}/log.sqlite")
+    kit = Kit(settings)
+    own = Dependency()
+    own.down = "Weaviate is gone."
+    ports = Ports(kit.codec, Gate(FakeStandings()), FakeAttempts(), FakeHeartbeats(), kit.log, {"the broker": broker})
+    host = Host(stage_of(nothing, probe=own.probe), settings, WorkerSettings(), ports)
+    async with HealthServer(host, "127.0.0.1", 0) as server:
+        ready = await get(f"http://127.0.0.1:{server.port}/health/ready")
+    assert ready.status_code == 503
+    assert ready.json()["reason"] == "Kafka does not answer. Check EARSHOT_BROKER_URL. Weaviate is gone."
+
+
 async def test_a_worker_that_is_still_loading_its_model_is_live_and_not_ready(tmp_path: Path) -> None:
     loading, loaded = asyncio.Event(), asyncio.Event()
 

@@ -27,6 +27,12 @@ def test_waits_double_up_to_a_limit_with_half_of_each_left_to_chance() -> None:
         assert all(longest / 2 <= patience.delay_s(tries) <= longest for _ in range(50))
 
 
+def test_where_it_is_known_when_a_try_makes_sense_it_is_waited_for_and_never_longer_than_the_limit() -> None:
+    patience = Patience(Vitals(), 0.5, 30.0)
+    assert all(10.0 <= patience.delay_s(0, after_s=10.0) <= 11.0 for _ in range(50))
+    assert patience.delay_s(0, after_s=60.0) == 30.0
+
+
 async def test_only_what_may_pass_is_waited_out() -> None:
     waited: list[float] = []
 

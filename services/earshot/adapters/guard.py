@@ -76,25 +76,35 @@ class Guard:
 
         Only that the dependency does not answer counts as a failure: that it refuses something is an answer.
         """
-        if not self.breaker.allows:
-            raise self._left_alone()
+        self.check()
         try:
             yield
         except Unavailable as error:
-            if error.dependency == self._dependency:
-                self._last = error
-                self.breaker.failed()
+            self.failed(error)
             raise
         except Permanent:
-            self.breaker.succeeded()
+            self.succeeded()
             raise
         else:
-            self.breaker.succeeded()
+            self.succeeded()
 
-    def _left_alone(self) -> Unavailable:
+    def check(self) -> None:
+        """Raise ``Unavailable`` while the breaker is open."""
+        if self.breaker.allows:
+            return
         rest_s, last = self.breaker.rests_s, self._last
         detail = f"{last.detail} After {self.breaker.in_a_row} failures in a row it is left alone for {rest_s:.0f} s."
-        return Unavailable(self._dependency, detail, next_step=last.next_step, after_s=rest_s)
+        raise Unavailable(self._dependency, detail, next_step=last.next_step, after_s=rest_s)
+
+    def failed(self, error: Unavailable) -> None:
+        """A call came to this; what other dependencies did does not count."""
+        if error.dependency == self._dependency:
+            self._last = error
+            self.breaker.failed()
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self.breaker.succeeded()
 
 
 class Guards:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 from typing import TYPE_CHECKING
 
-from earshot.adapters.guard import BreakerSettings, Figures
+from earshot.adapters.guard import BreakerSettings, Figures, Guard
 from earshot.adapters.nearest import NearestSettings
 from earshot.kernel.codec import Codec
-from earshot.kernel.errors import Misconfigured
+from earshot.kernel.errors import BlobMissing, Misconfigured
 from earshot.kernel.settings import Settings, load
 from earshot.kernel.telemetry import CatalogExporter
 
@@ -76,6 +77,15 @@ class Kit:
 
             return KafkaLog(url, self.settings.replication, figures=self._figures("broker"))
         raise Misconfigured(f"EARSHOT_BROKER_URL is neither kafka:// nor sqlite:///: {url.split(':')[0]}")
+
+    def guard(self, dependency: str) -> Guard:
+        """A breaker of its own for another way to a dependency than the adapter's."""
+        return Guard(dependency, self._figures(dependency))
+
+    async def ask_blobs(self) -> None:
+        """Return when the blob store answers; that there is nothing at a key is an answer. Raises ``Unavailable``."""
+        with suppress(BlobMissing):
+            await self.blobs.size("earshot/ping")
 
     @staticmethod
     def _figures(dependency: str) -> Figures:

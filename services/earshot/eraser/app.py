@@ -21,6 +21,10 @@ def create_stage(kit: Kit) -> Stage:
     def work(batch: Sequence[Delivery[RecordingErased]]) -> AsyncIterator[Output]:
         return erase(batch, stores_of(kit))
 
+    async def probe() -> None:
+        await kit.ask_blobs()
+        await kit.vectors.ping()
+
     return Stage(
         name="eraser",
         sources=(RECORDINGS_ERASED,),
@@ -28,7 +32,7 @@ def create_stage(kit: Kit) -> Stage:
         work=work,
         gated=False,
         deadline_s=settings.deadline_s,
-        probe=kit.catalog.ready,
+        probe=probe,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable
-from typing import Any
+from typing import Any, Protocol
 
 import faust
 import structlog
@@ -24,21 +24,42 @@ STOP_S = 10.0
 log = structlog.get_logger()
 
 
-class FaustProducer:
-    """The producer of an app. One record is handed over at a time."""
+class Guard(Protocol):
+    """A breaker: what failed again and again is not asked again for a while."""
 
-    def __init__(self, app: faust.App) -> None:
+    def check(self) -> None:
+        """Raise ``Unavailable`` while the broker is left alone."""
+
+    def failed(self, error: Unavailable) -> None:
+        """A record was not acknowledged."""
+
+    def succeeded(self) -> None:
+        """A record was acknowledged."""
+
+
+class FaustProducer:
+    """The producer of an app. One record is handed over at a time.
+
+    Args:
+        app: whose producer.
+        guard: of the broker; ``None``: it is asked however often it fails.
+    """
+
+    def __init__(self, app: faust.App, guard: Guard | None = None) -> None:
         self._app = app
+        self._guard = guard
         self._broken = False
         self._turn = asyncio.Lock()
 
     async def send(self, record: Record) -> Awaitable[None]:
         """Hand a record to the transport; the result resolves when the broker has acknowledged it."""
+        if self._guard is not None:
+            self._guard.check()
         try:
             async with self._turn:
                 future = await self._hand_over(record)
         except Exception as error:  # whatever the driver raises is named after who acts
-            raise refusal(record.topic, error) from error
+            raise self._noted(refusal(record.topic, error)) from error
         return self._confirmed(record.topic, future)
 
     async def _hand_over(self, record: Record) -> Awaitable[Any]:
@@ -56,7 +77,14 @@ class FaustProducer:
             await future
         except Exception as error:  # whatever the driver raises is named after who acts
             self._broken = self._broken or isinstance(error, KafkaError)
-            raise refusal(topic, error) from error
+            raise self._noted(refusal(topic, error)) from error
+        if self._guard is not None:
+            self._guard.succeeded()
+
+    def _noted(self, error: Exception) -> Exception:
+        if self._guard is not None and isinstance(error, Unavailable):
+            self._guard.failed(error)
+        return error
 
 
 async def _renew(producer: Any) -> None:
@@ -92,5 +120,9 @@ def refusal(topic: str, error: Exception) -> Exception:
     if isinstance(cause, TopicAuthorizationFailedError):
         return Misconfigured(f"The broker does not let us write to {topic}.", next_step="Grant the worker access.")
     if isinstance(cause, (KafkaError, OSError, TimeoutError)):
-        return Unavailable("broker", f"A record for {topic} was not accepted: {type(cause).__name__}: {cause}")
+        return Unavailable(
+            "broker",
+            f"A record for {topic} was not accepted: {type(cause).__name__}: {cause}",
+            next_step="Check the broker and its disk.",
+        )
     return error

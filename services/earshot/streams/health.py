@@ -76,20 +76,23 @@ class HealthServer:
         return _json(status, facts)
 
     async def _probe(self) -> str:
-        probe = self._host.stage.probe
-        if probe is None:
-            return ""
-        try:
-            async with asyncio.timeout(REQUEST_S):
-                await probe()
-        except EarshotError as error:
-            return str(error)
-        except TimeoutError:
-            return f"A dependency did not answer within {REQUEST_S:g} s."
-        return ""
+        """What is wrong with what the worker needs, in words; all of it is asked at once."""
+        reasons = await asyncio.gather(*(_wrong(name, probe) for name, probe in self._host.probes.items()))
+        return " ".join(filter(None, reasons))
 
     async def _metrics(self) -> Answer:
         return HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self._host.metrics.registry)
+
+
+async def _wrong(name: str, probe: Callable[[], Awaitable[None]]) -> str:
+    try:
+        async with asyncio.timeout(REQUEST_S):
+            await probe()
+    except EarshotError as error:
+        return str(error)
+    except TimeoutError:
+        return f"No answer from {name} within {REQUEST_S:g} s."
+    return ""
 
 
 def _json(status: HTTPStatus, facts: dict[str, object]) -> Answer:

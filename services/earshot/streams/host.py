@@ -7,9 +7,9 @@ import os
 import socket
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,7 +27,7 @@ from earshot.streams.arrival import Reader
 from earshot.streams.collector import Collector
 from earshot.streams.dead_letters import DeadLetters
 from earshot.streams.faust_app import build_app
-from earshot.streams.faust_producer import FaustProducer
+from earshot.streams.faust_producer import FaustProducer, Guard
 from earshot.streams.metrics import Metrics
 from earshot.streams.patience import Patience
 from earshot.streams.processor import Processor
@@ -51,13 +51,20 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Ports:
-    """What every stage's host works with, apart from the stage's own."""
+    """What every stage's host works with, apart from the stage's own.
+
+    Attributes:
+        probes: check, by name, what every stage depends on; raise ``Unavailable`` while it is down.
+        broker: guards what is sent to the broker.
+    """
 
     codec: Codec
     gate: Gate
     attempts: Attempts
     heartbeats: Heartbeats
     log: EventLog
+    probes: Mapping[str, Callable[[], Awaitable[None]]] = field(default_factory=dict)
+    broker: Guard | None = None
 
 
 class Host:
@@ -90,6 +97,12 @@ class Host:
         self._limit: threading.Timer | None = None
         self._signs = Signs(stage, self.name, self.vitals, settings, worker, ports.heartbeats, ports.log)
         self._topics = {settings.topic(topic.name): topic for topic in stage.sources}
+
+    @property
+    def probes(self) -> Mapping[str, Callable[[], Awaitable[None]]]:
+        """Checks of everything the worker depends on, by name."""
+        own = self.stage.probe
+        return {**self._ports.probes, **({f"what the {self.stage.name} needs": own} if own else {})}
 
     async def run(self) -> int:
         """Run until SIGTERM or SIGINT, or until something needs a person; return the exit code of the process."""
@@ -165,7 +178,7 @@ class Host:
     def _tools(self, app: faust.App, partitions: dict[str, int]) -> Tools:
         ports, worker = self._ports, self._worker
         sender = Sender(
-            FaustProducer(app),
+            FaustProducer(app, ports.broker),
             ports.codec,
             self.stage.name,
             self._settings.topic,

@@ -93,7 +93,8 @@ class Sender:
         done, _ = await asyncio.wait({future}, timeout=self._slow_s)
         if done:
             return future.result()
-        with self._vitals.pause(f"The broker has not acknowledged a record for {self._slow_s:g} s."):
+        reason = f"The broker has not acknowledged a record for {self._slow_s:g} s. Check it, and EARSHOT_BROKER_URL."
+        with self._vitals.pause(reason):
             return await future
 
     async def _record(self, output: Output, trace: Mapping[str, str]) -> Record:

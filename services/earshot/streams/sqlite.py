@@ -21,6 +21,8 @@ from earshot.streams.commits import LowestUnacked
 
 FETCH_BYTES = 4 * 1024 * 1024
 MAINTAIN_S = 60.0
+READ_AGAIN_S = 5.0
+"""Between two tries to read a log that cannot be read; the watchdog ends the worker when that lasts."""
 
 log = structlog.get_logger()
 
@@ -60,6 +62,14 @@ class _Consumer(base.Consumer):
         return set(self._assigned)
 
     async def _getmany(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Record]]:  # noqa: ASYNC109 - Faust's signature
+        try:
+            return await self._fetched(active_partitions, timeout)
+        except Unavailable as error:  # raised, it would end the worker, who would come no further than this again
+            log.warning("nothing can be read, trying again", error=str(error))
+            await asyncio.sleep(min(READ_AGAIN_S, error.after_s or READ_AGAIN_S))
+            return {}
+
+    async def _fetched(self, active_partitions: set[TP] | None, timeout: float) -> dict[TP, list[Record]]:  # noqa: ASYNC109 - likewise
         deadline = time.monotonic() + timeout
         while self.flow_active and not self.should_stop:
             moves = self._moves

@@ -50,7 +50,8 @@ def run(stage_factory: StageFactory, settings: Settings, *, point: Point = pass_
 
 async def _run(stage: Stage, kit: Kit, worker: WorkerSettings, point: Point) -> int:
     catalog = kit.catalog
-    ports = Ports(kit.codec, Gate(catalog), attempts=catalog, heartbeats=catalog, log=kit.log)
+    probes = {"the catalog": catalog.ready, "the broker": kit.log.ping}
+    ports = Ports(kit.codec, Gate(catalog), catalog, catalog, kit.log, probes, kit.guard("broker"))
     async with AsyncExitStack() as stack:
         stack.push_async_callback(catalog.close)
         stack.push_async_callback(kit.log.close)

@@ -42,6 +42,7 @@ def create_stage(kit: Kit) -> Stage:
         costly=True,
         deadline_s=_deadline(settings),
         resources=lambda: recognizer,
+        probe=kit.ask_blobs,
         info=lambda: _info(recognizer),
     )
 
