@@ -152,6 +152,9 @@ class FakeVectors:
     async def drop(self, index: str) -> None:
         self.passages.pop(index, None)
 
+    async def forget(self, index: str, tenant: str) -> None:
+        self.passages.get(index, {}).pop(tenant, None)
+
     async def ping(self) -> None:
         return None
 

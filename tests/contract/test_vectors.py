@@ -260,6 +260,21 @@ async def test_tenants_see_only_their_own(store: VectorStore, index: str, tenant
     assert [await Index(store, index, name).count() for name in names] == [0, 1, 1, 1]
 
 
+async def test_all_of_a_tenant_goes_and_nothing_of_another(store: VectorStore, index: str, tenant: str) -> None:
+    names = [tenant, f"{tenant}-b"]
+    for name in names:
+        for number in range(3):
+            await Index(store, index, name).put("it was said", recording=f"r{number}")
+    await store.forget(index, tenant)
+    await store.forget(index, tenant)
+    assert [await store.count(index, name) for name in names] == [0, 3]
+    assert await Index(store, index, tenant).find("it was said") == []
+    await Index(store, index, tenant).put("a new beginning", recording="r9")
+    assert await Index(store, index, tenant).find("beginning") == ["a new beginning"]
+    await store.forget(index, f"{tenant}-never")
+    await store.forget(f"Passages_n{uuid.uuid4().hex[:8]}_8", tenant)
+
+
 async def test_where_nothing_was_written_nothing_is_found(store: VectorStore, index: str, tenant: str) -> None:
     """An unknown tenant or index is empty, and deleting there is no error."""
     for own in (Index(store, index, tenant), Index(store, f"{index}_never", tenant)):

@@ -170,6 +170,13 @@ class LanceStore:
             async with answering():
                 await database.drop_table(name, ignore_missing=True)
 
+    @writes
+    async def forget(self, index: str, tenant: str) -> None:
+        """Delete the tenant's passages. The table stays, empty: another process may hold it open."""
+        table = await self._find(index, tenant)
+        if table is not None:
+            await table.delete("true")
+
     def _forget(self, index: str) -> None:
         """Let go of an index's open tables, which are not those of an index that is made anew under its name."""
         for name in [name for name in self._tables if name.startswith(f"{index}.")]:

@@ -250,6 +250,14 @@ class WeaviateStore:
             if await client.collections.exists(index):
                 await client.collections.delete(index)
 
+    @writes
+    async def forget(self, index: str, tenant: str) -> None:
+        """Delete the tenant's part of the index; it is made anew by the next that writes to it."""
+        if await self._to.exists(index, tenant):
+            client = await self._to.client()
+            async with self._to.answering(WRITE_S):
+                await client.collections.get(index).tenants.remove([tenant])
+
     async def ping(self) -> None:
         """Return when the server is ready to answer."""
         await self._to.ping()

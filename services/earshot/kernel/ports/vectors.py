@@ -169,6 +169,9 @@ class VectorStore(Protocol):
     async def drop(self, index: str) -> None:
         """Delete an index with all its passages; one that is not there is no error."""
 
+    async def forget(self, index: str, tenant: str) -> None:
+        """Delete every passage of a tenant; an index or a tenant that is not there is no error."""
+
     async def ping(self) -> None:
         """Return when the store answers."""
 
