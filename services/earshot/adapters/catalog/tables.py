@@ -79,6 +79,7 @@ recordings = sa.Table(
     sa.Column("priority", sa.Text, nullable=False),
     sa.Column("task", sa.Text),  # null: as the collection says
     sa.Column("duration_ms", sa.BigInteger),
+    sa.Column("claimed_ms", sa.BigInteger),  # the duration that its container claims; null: none
     sa.Column("recorded_at", Moment),
     sa.Column("metadata", sa.Text, nullable=False),
     sa.Column("quality", sa.JSON(none_as_null=True)),
@@ -86,6 +87,7 @@ recordings = sa.Table(
     sa.Column("erased_at", Moment),  # when it was decided
     sa.Column("gone_at", Moment),  # when the eraser had deleted the last of it
     sa.Index("recordings_leaving", "tenant", "state", "gone_at"),
+    sa.Index("recordings_by_size", "tenant", "size_bytes"),
     sa.Index("recordings_by_id", "id", unique=True),
     sa.Index("recordings_newest", "tenant", "created_at", "id"),
     sa.Index("recordings_by_source", "tenant", "source_key"),
@@ -119,7 +121,16 @@ jobs = sa.Table(
     sa.Column("updated_at", Moment, nullable=False),
     sa.Column("segments_dropped_at", Moment),  # null: the audio of its segments is there, as far as it was cut
     sa.ForeignKeyConstraint(["tenant", "recording_id"], ["recordings.tenant", "recordings.id"]),
+    sa.Column("audio_ms", sa.BigInteger),  # what it counts for; null: it came by another way, or with its transcript
+    sa.Column("in_flight_ms", sa.BigInteger),  # what of it is on its way through the stages; null: nothing
     sa.Index("jobs_by_end", "segments_dropped_at", "state", "updated_at"),
+    sa.Index("jobs_by_state", "tenant", "state"),
+    sa.Index(
+        "jobs_in_flight",
+        "tenant",
+        sqlite_where=sa.text("in_flight_ms IS NOT NULL"),
+        postgresql_where=sa.text("in_flight_ms IS NOT NULL"),
+    ),
     sa.Index("jobs_by_id", "tenant", "id", unique=True),
 )
 
@@ -190,8 +201,52 @@ outbox = sa.Table(
     sa.Column("value", sa.LargeBinary),
     sa.Column("headers", sa.Text, nullable=False),
     sa.Column("created_at", Moment, nullable=False),
+    sa.Column("lane", sa.SmallInteger),  # waits for its turn in this class of priority; null: may go
+    sa.Column("audio_ms", sa.BigInteger),  # what it counts for; null: nothing
     sa.Index("outbox_by_recording", "tenant", "recording_id"),
+    sa.Index(
+        "outbox_waiting",
+        "lane",
+        "tenant",
+        "id",
+        sqlite_where=sa.text("lane IS NOT NULL"),
+        postgresql_where=sa.text("lane IS NOT NULL"),
+    ),
+    sa.Index("outbox_free", "id", sqlite_where=sa.text("lane IS NULL"), postgresql_where=sa.text("lane IS NULL")),
     sqlite_autoincrement=True,  # ids are never reused, even after the table was empty
+)
+
+lanes = sa.Table(
+    "lanes",
+    metadata,
+    sa.Column("lane", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("credit", sa.BigInteger, nullable=False),
+)
+
+turns = sa.Table(
+    "turns",
+    metadata,
+    sa.Column("lane", sa.SmallInteger, primary_key=True, autoincrement=False),
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("place", sa.Integer, nullable=False),  # in the ring
+    sa.Column("deficit_ms", sa.BigInteger, nullable=False),
+)
+
+limits = sa.Table(  # null: as the settings say; -1: none
+    "limits",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("audio_ms_a_day", sa.BigInteger),
+    sa.Column("recordings_in_flight", sa.BigInteger),
+    sa.Column("storage_bytes", sa.BigInteger),
+)
+
+usage = sa.Table(
+    "usage",
+    metadata,
+    sa.Column("tenant", sa.Text, sa.ForeignKey("tenants.id"), primary_key=True),
+    sa.Column("day", sa.Text, primary_key=True),  # of UTC, as ISO 8601 writes it
+    sa.Column("audio_ms", sa.BigInteger, nullable=False),
 )
 
 progress = sa.Table(
