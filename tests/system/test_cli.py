@@ -111,7 +111,8 @@ def test_where_nothing_runs_it_says_how_to_start_it(embedded: System) -> None:
 def test_topics_doctor_and_models_say_what_there_is(embedded: System) -> None:
     assert answer(embedded, "topics", "create") == {"created": []}
     checks = {check["name"]: check for check in answer(embedded, "doctor")["items"]}
-    assert {checks[name]["state"] for name in ("python", "broker", "catalog", "blobs", "vectors")} == {"ok"}
+    assert {checks[name]["state"] for name in ("python", "broker", "catalog", "blobs", "vectors", "indexer")} == {"ok"}
+    assert checks["indexer"]["found"].startswith("running, 0 behind")
     models = answer(embedded, "models", "list")["items"]
     assert {"base", "large-v3"} <= {model["name"] for model in models}
     missing = embedded.cli("models", "path", "large-v3")

@@ -264,12 +264,16 @@ async def test_ready_names_each_part_and_what_is_wrong_with_it(web):
         await beat(web, stage)
     answer = await web.client.get("/health/ready")
     assert (answer.status_code, answer.json()["ready"]) == (200, True)
-    web.kit.log.failure = Unavailable("broker", "Nobody listens at kafka:9092.")  # type: ignore[attr-defined]
-    await beat(web, "indexer", "paused", "The vector store does not answer.")
+    gone = Unavailable("broker", "Nobody listens at kafka:9092.", next_step="Start it.")
+    web.kit.log.failure = gone  # type: ignore[attr-defined]
+    await beat(web, "indexer", "paused", "The vector store does not answer.", lag=120)
     answer = await web.client.get("/health/ready")
     assert answer.status_code == 503
-    assert answer.json()["dependencies"]["broker"] == {"ok": False, "detail": "Nobody listens at kafka:9092."}
-    assert answer.json()["stages"]["indexer"] == {"ok": False, "detail": "The vector store does not answer."}
+    broker, indexer = answer.json()["dependencies"]["broker"], answer.json()["stages"]["indexer"]
+    assert (broker["ok"], broker["detail"]) == (False, "Nobody listens at kafka:9092.")
+    assert broker["next_step"] == "Start it."
+    assert (indexer["ok"], indexer["detail"]) == (False, "The vector store does not answer.")
+    assert indexer["lag"] == 120
     assert answer.json()["stages"]["tracker"]["ok"]
 
 

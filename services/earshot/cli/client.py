@@ -31,17 +31,25 @@ class Client:
 
     def call(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request. Raises ``Unavailable`` when nothing answers, ``Permanent`` with what a problem says."""
+        answer = self._send(method, f"/api/v1{path}", **arguments)
+        if answer.is_error:
+            raise _problem(answer)
+        return answer
+
+    def health(self) -> dict[str, Any]:
+        """How each dependency and each stage is, well or not. Raises ``Unavailable`` when nothing answers."""
+        found: dict[str, Any] = self._send("GET", "/health/ready").json()
+        return found
+
+    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         try:
-            answer = self._http.request(method, f"/api/v1{path}", **arguments)
+            return self._http.request(method, path, **arguments)
         except httpx.HTTPError as error:
             raise Unavailable(
                 "web",
                 f"No Earshot answers at {self.url} ({type(error).__name__}).",
                 next_step="Start it with `earshot up`, or say where it is with EARSHOT_URL.",
             ) from None
-        if answer.is_error:
-            raise _problem(answer)
-        return answer
 
     def add(self, path: Path, fields: dict[str, str]) -> dict[str, Any]:
         """Upload a file; returns the accepted job."""

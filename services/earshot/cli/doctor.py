@@ -52,7 +52,7 @@ async def examine() -> list[Check]:
     kit = Kit(settings)
     for name, look in _dependencies(kit).items():
         checks.append(await _dependency(name, look))
-    return [*checks, *await _topics(kit)]
+    return [*checks, *await _topics(kit), *await _stages(kit)]
 
 
 def _python() -> Check:
@@ -128,6 +128,22 @@ def _dependencies(kit: Kit) -> dict[str, Callable[[], Awaitable[str]]]:
         return f"{found}, {index.encoder} serves"
 
     return {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
+
+
+async def _stages(kit: Kit) -> list[Check]:
+    """Each worker that shows signs of life, and how much waits for it; without the catalog nobody knows."""
+    try:
+        beats = await asyncio.wait_for(kit.catalog.heartbeats(), 15)
+    except (EarshotError, TimeoutError):
+        return []
+    if not beats:
+        return [Check("stages", "warn", "none shows signs of life", "If they should run: earshot up")]
+    found = []
+    for beat in sorted(beats, key=lambda beat: (beat.stage, beat.worker)):
+        behind = f", {beat.info['lag']} behind" if "lag" in beat.info else ""
+        state: Literal["ok", "fail"] = "ok" if beat.state == "running" else "fail"
+        found.append(Check(beat.stage, state, f"{beat.state}{behind} ({beat.worker})", beat.reason))
+    return found
 
 
 async def _topics(kit: Kit) -> list[Check]:

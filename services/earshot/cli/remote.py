@@ -161,15 +161,17 @@ def status(
         as_json(job) if json else _print_job(job)
         raise typer.Exit(1 if job["state"] == "failed" else 0)
     recordings = list(client.recordings())
-    about = client.call("GET", "/").json()
+    about, health = client.call("GET", "/").json(), client.health()
     if json:
-        as_json({"about": about, "recordings": recordings})
+        as_json({"about": about, "health": health, "recordings": recordings})
         return
     for recording in recordings:
         out.print(f"{recording['id']}  {recording['job']['state']:<10} {escape(recording['title'])}")
     out.print(f"{len(recordings)} recordings at {client.url}, version {about['version']}")
-    for line in _engines(about["engines"]):
+    for line in (*_engines(about["engines"]), *_stages(health["stages"])):
         out.print(line, markup=False)
+    for line in _wrong(health):
+        err.print(line, markup=False)
     for reason in about["degraded"]:
         err.print(f"Degraded: {escape(reason)}")
     if not about["diarization"]["on"]:
@@ -183,6 +185,21 @@ def _engines(engines: list[dict[str, Any]]) -> Iterable[str]:
         who = f"{engine['name']} {engine['model']} on {engine['device']}" if engine else entry.get("model")
         if who:
             yield f"{entry['stage']:<12} {who}"
+
+
+def _stages(stages: dict[str, Any]) -> Iterable[str]:
+    """How each stage is, and how much waits for it, a line each."""
+    for name, check in stages.items():
+        state = "running" if check["ok"] else "paused" if check["lag"] is not None else "gone"
+        behind = "" if check["lag"] is None else f", {check['lag']} behind"
+        yield f"{name:<12} {state}{behind}"
+
+
+def _wrong(health: dict[str, Any]) -> Iterable[str]:
+    """What is wrong with dependencies and stages, and what to do about it."""
+    for name, check in {**health["dependencies"], **health["stages"]}.items():
+        if not check["ok"]:
+            yield f"{name}: {check['detail']} {check['next_step']}".strip()
 
 
 def _print_job(job: dict[str, Any]) -> None:

@@ -20,6 +20,8 @@ class Check(BaseModel):
 
     ok: bool
     detail: str = Field(default="", description="Why not, or why paused.")
+    next_step: str = Field(default="", description="What to do about it.")
+    lag: int | None = Field(default=None, description="Of a stage: records not yet committed, as its workers say.")
 
 
 class Readiness(BaseModel):
@@ -55,6 +57,7 @@ async def readiness(kit: Kit, settings: QuerySettings, *, with_stages: bool = Tr
     beats: list[Heartbeat] = []
 
     async def catalog() -> None:
+        await kit.catalog.ready()  # asked even while the breaker is open: a sign of life closes it
         beats.extend(await kit.catalog.heartbeats())
 
     async def blobs() -> None:
@@ -86,18 +89,21 @@ async def _check(check: Callable[[], Awaitable[None]], within_s: float) -> Check
     try:
         await asyncio.wait_for(check(), within_s)
     except TimeoutError:
-        return Check(ok=False, detail=f"No answer within {within_s:g} s.")
+        return Check(ok=False, detail=f"No answer within {within_s:g} s.", next_step="Look at it: earshot doctor")
     except EarshotError as error:
-        return Check(ok=False, detail=error.detail)
+        return Check(ok=False, detail=error.detail, next_step=error.next_step)
     return Check(ok=True)
 
 
 def _stage(stage: str, beats: list[Heartbeat]) -> Check:
     mine = [beat for beat in beats if beat.stage == stage]
     if not mine:
-        return Check(ok=False, detail="No sign of life in the last minute.")
+        return Check(
+            ok=False, detail="No sign of life in the last minute.", next_step=f"Start it: earshot worker {stage}"
+        )
     running = any(beat.state == "running" for beat in mine)
-    return Check(ok=running, detail="; ".join(sorted({beat.reason for beat in mine if beat.reason})))
+    said = "; ".join(sorted({beat.reason for beat in mine if beat.reason}))
+    return Check(ok=running, detail=said, lag=sum(int(beat.info.get("lag", 0)) for beat in mine))
 
 
 def engines_of(beats: list[Heartbeat]) -> list[dict[str, Any]]:
