@@ -9,13 +9,16 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 
+from earshot.adapters import scratch
 from earshot.adapters.wiring import Kit
 from earshot.kernel.errors import Misconfigured
-from earshot.kernel.settings import Settings
+from earshot.kernel.settings import Settings, load
+from earshot.streams.settings import WorkerSettings
 
 STAGES = ("segmenter", "transcriber", "diarizer", "embedder", "indexer", "tracker", "eraser")
 """Stream processors, in the order of the flow: folder, consumer group, service name and Deployment are this word."""
@@ -32,7 +35,7 @@ def run(name: str, settings: Settings, *, host: str = "127.0.0.1", port: int = 8
     """
     runner = _runner(name, host, port)
     _end_with_supervisor()
-    with _own_temporary_folder(settings.data, name):
+    with _own_temporary_folder(settings.data):
         return runner(settings)
 
 
@@ -52,8 +55,7 @@ def _end_with_supervisor() -> None:
 
 def _runner(name: str, host: str, port: int) -> Callable[[Settings], int]:
     if name == "web":
-        web = import_module("earshot.web")
-        return lambda settings: int(web.run(settings, host, port) or 0)
+        return lambda settings: _run_web(settings, host, port)
     if name == "relay":
         return _run_relay
     if name == REINDEXER:
@@ -84,41 +86,29 @@ async def reindexing(settings: Settings) -> bool:
         await kit.catalog.close()
 
 
+def _run_web(settings: Settings, host: str, port: int) -> int:
+    worker, web = load(WorkerSettings), import_module("earshot.web")
+    ends = {"drain_s": worker.drain_s, "stop_s": worker.stop_s, "notice_s": worker.notice_s}
+    return int(web.run(settings, host, port, **ends) or 0)
+
+
 def _run_relay(settings: Settings) -> int:
-    relay = import_module("earshot.relay.app")
-    return int(relay.main(settings) or 0)
+    worker, relay = load(WorkerSettings), import_module("earshot.relay.app")
+    return int(relay.main(settings, drain_s=worker.drain_s, stop_s=worker.stop_s) or 0)
 
 
-class _own_temporary_folder:  # noqa: N801 - reads as the statement it is
-    """A temporary folder for this process alone; folders of processes that are gone are swept first."""
+@contextmanager
+def _own_temporary_folder(data: Path) -> Iterator[Path]:
+    """A temporary folder for this process alone; folders of processes that are gone are swept first.
 
-    def __init__(self, data: Path, name: str) -> None:
-        self._root = data / "tmp"
-        self._folder = self._root / f"{name}-{os.getpid()}"
-
-    def __enter__(self) -> Path:
-        self._root.mkdir(parents=True, exist_ok=True)
-        for folder in self._root.iterdir():
-            if not _alive(folder.name.rpartition("-")[2]):
-                shutil.rmtree(folder, ignore_errors=True)
-        self._folder.mkdir(exist_ok=True)
-        os.environ["TMPDIR"] = tempfile.tempdir = str(self._folder.resolve())
-        return self._folder
-
-    def __exit__(self, *_: object) -> None:
-        shutil.rmtree(self._folder, ignore_errors=True)
-
-
-def _alive(pid: str) -> bool:
-    if not pid.isdigit():
-        return True
+    What it holds when the process is killed is swept by the next one that starts on the same data.
+    """
+    folder = scratch.claim(data / "tmp")
+    os.environ["TMPDIR"] = tempfile.tempdir = str(folder.resolve())
     try:
-        os.kill(int(pid), 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 async def prepare(settings: Settings) -> list[str]:

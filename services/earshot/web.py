@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import math
+import os
 import signal
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Any
 
 import uvicorn
@@ -18,11 +22,13 @@ from earshot.adapters.problems import Problem
 from earshot.adapters.wiring import Kit
 from earshot.ingest import app as ingest
 from earshot.kernel import telemetry
+from earshot.kernel.ending import EXIT_FORCED, SIGNALS, end_within
 from earshot.kernel.ports import Decoder, Encoder
 from earshot.kernel.settings import Settings
 from earshot.logs import set_up
 from earshot.query import app as query
 from earshot.query.pages import pages
+from earshot.query.progress import Streams
 
 _DESCRIPTION = """Everything said becomes searchable, to the second.
 
@@ -105,21 +111,66 @@ def _replace_validation_errors(schema: dict[str, Any]) -> None:
                 operation["responses"]["422"] = {"description": "Unprocessable Content", "content": shape}
 
 
-def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
+class _Server(uvicorn.Server):
+    """Ends in steps: not ready, then no new connections, then what is in flight is finished, within a deadline.
+
+    Args:
+        config: of uvicorn.
+        streams: of the app; they end with it, and readiness is asked there.
+        notice_s: how long it is not ready, but still serves.
+        within_s: so many seconds after the signal the process is gone.
+    """
+
+    def __init__(self, config: uvicorn.Config, streams: Streams, notice_s: float, within_s: float) -> None:
+        super().__init__(config)
+        self._streams = streams
+        self._notice_s = notice_s
+        self._within_s = within_s
+        self._asked = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:  # noqa: ARG002 - uvicorn's signature
+        """The first signal drains, the second forces."""
+        if self._streams.ending:
+            os._exit(EXIT_FORCED)
+        self._streams.ending, self._asked = True, time.monotonic()
+        end_within(self._within_s, 0)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Whether to stop listening: asked ten times a second."""
+        over = self._streams.ending and time.monotonic() >= self._asked + self._notice_s
+        return await super().on_tick(counter) or over
+
+
+def run(
+    settings: Settings,
+    host: str = "127.0.0.1",
+    port: int = 8080,
+    *,
+    drain_s: float = 20.0,
+    stop_s: float = 10.0,
+    notice_s: float = 0.0,
+) -> int:
     """Serve until told to stop; return the exit code.
+
+    Args:
+        settings: shared by every process.
+        host: address to listen on.
+        port: to listen on.
+        drain_s: after SIGTERM, how long requests in flight may still take.
+        stop_s: after that, how long stores may take to let go.
+        notice_s: after SIGTERM, how long it is not ready, but still serves.
 
     Raises:
         Misconfigured: reachable from elsewhere without an API key.
     """
     web.check_bind(host, settings)
     set_up(settings)
-    # the server raises the signal that stopped it once more: without a handler that would end us before we closed
-    signal.signal(signal.SIGTERM, lambda *_: None)
     kit = Kit(settings)
     provider = telemetry.set_up("web", kit.span_exporter())
     try:
-        uvicorn.run(
-            create_app(kit),
+        app = create_app(kit)
+        config = uvicorn.Config(
+            app,
             host=host,
             port=port,
             log_config=None,
@@ -128,9 +179,13 @@ def run(settings: Settings, host: str = "127.0.0.1", port: int = 8080) -> int:
             server_header=False,
             proxy_headers=False,
             timeout_keep_alive=15,
-            timeout_graceful_shutdown=5,
+            timeout_graceful_shutdown=math.ceil(drain_s),
             h11_max_incomplete_event_size=32 * 1024,
         )
+        server = _Server(config, app.state.streams, notice_s, notice_s + drain_s + stop_s)
+        for number in SIGNALS:  # from here on, also while it starts and after it has stopped
+            signal.signal(number, server.handle_exit)
+        server.run()
     finally:
         provider.shutdown()
     return 0

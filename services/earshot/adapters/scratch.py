@@ -27,7 +27,14 @@ def folder() -> Path:
 
 @cache
 def _folder(_pid: int) -> Path:
-    base = _base()
+    own = claim(_base())
+    atexit.register(shutil.rmtree, own, ignore_errors=True)
+    return own
+
+
+def claim(base: Path) -> Path:
+    """Make a folder below ``base`` that is this process's own as long as it lives; what others left is swept."""
+    base.mkdir(mode=0o700, parents=True, exist_ok=True)
     guard = _locked(base / _LOCK)
     try:
         sweep(base)
@@ -35,7 +42,6 @@ def _folder(_pid: int) -> Path:
         _locked(own / _LOCK)  # never closed: the lock lives as long as the process
     finally:
         os.close(guard)
-    atexit.register(shutil.rmtree, own, ignore_errors=True)
     return own
 
 

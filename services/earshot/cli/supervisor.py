@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import FrameType
 
 import httpx
 
+from earshot.cli.sole import after_the_last, sole
+from earshot.kernel.ending import EXIT_FORCED, SIGNALS
 from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
-from earshot.processes import PROCESSES, REINDEXER
+from earshot.processes import PROCESSES, REINDEXER, STAGES
 
 MISCONFIGURED = 78
 """EX_CONFIG of sysexits.h: restarting would not help."""
@@ -27,6 +28,12 @@ STEADY_S = 60.0
 """A process that ran this long starts its backoff afresh."""
 LOOK_S = 2.0
 """Between two looks at whether a process is wanted that does not always run."""
+IN_ORDER = (("web",), ("relay",), (*STAGES, REINDEXER))
+"""They end one group after the other: first nothing more comes in, then what came in is on the log, then the rest."""
+KILLED = 1
+"""Exit code when a process had to be killed: what it had begun is done again."""
+MARGIN_S = 3.0
+"""Beyond their own deadline, processes are killed."""
 
 
 @dataclass
@@ -50,6 +57,7 @@ class Supervisor:
         port: port of the web process.
         say: prints a line for a person.
         reindexing: whether an index is being built, which needs one process more.
+        drain_s: after SIGTERM, how long each of them may take to end by itself.
     """
 
     data: Path
@@ -57,9 +65,11 @@ class Supervisor:
     port: int
     say: Callable[[str], None]
     reindexing: Callable[[], bool] = bool
-    stop_within_s: float = 20.0
+    drain_s: float = 30.0
     _children: dict[str, Child] = field(default_factory=dict)
-    _stopping: bool = False
+    _asked: int = 0
+    _killed: bool = False
+    _workers_lock: int = -1
     _looked: float = 0.0
 
     @property
@@ -70,7 +80,7 @@ class Supervisor:
     @contextlib.contextmanager
     def running(self) -> Iterator[Supervisor]:
         """Start everything; stop everything at the end, whatever happens."""
-        with self._sole():
+        with sole(self.data), after_the_last(self.data, self.drain_s + MARGIN_S) as self._workers_lock:
             self._check_port()
             try:
                 for name in PROCESSES:
@@ -78,23 +88,6 @@ class Supervisor:
                 yield self
             finally:
                 self.stop()
-
-    @contextlib.contextmanager
-    def _sole(self) -> Iterator[None]:
-        self.data.mkdir(parents=True, exist_ok=True)
-        with (self.data / "up.lock").open("a+") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise Misconfigured(
-                    f"Earshot is already running on {self.data}.", next_step="Use it, or stop it with: earshot down"
-                ) from None
-            pid_file = self.data / "up.pid"
-            pid_file.write_text(str(os.getpid()))
-            try:
-                yield
-            finally:
-                pid_file.unlink(missing_ok=True)
 
     def _check_port(self) -> None:
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
@@ -115,7 +108,13 @@ class Supervisor:
         environment = os.environ | {"EARSHOT_DATA": str(self.data.resolve()), "EARSHOT_SUPERVISOR": str(os.getpid())}
         with (logs / f"{name}.log").open("ab") as log:
             return subprocess.Popen(  # noqa: S603 - our own interpreter and module
-                command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=environment,
+                start_new_session=True,
+                pass_fds=(self._workers_lock,),
             )
 
     def tend(self) -> None:
@@ -170,41 +169,72 @@ class Supervisor:
             return "the web process does not answer yet"
         return None if answer.status_code == httpx.codes.OK else answer.text[:1000]
 
-    def wait_ready(self, within_s: float = 60.0) -> None:
-        """Return when every process answers. Raises ``Unavailable`` after the deadline with what is missing."""
+    def wait_ready(self, within_s: float = 60.0) -> bool:
+        """Return when every process answers; ``False`` when asked to stop first.
+
+        Raises:
+            Unavailable: the deadline passed; says what is missing.
+        """
         deadline = time.monotonic() + within_s
         while (missing := self.is_ready()) is not None:
+            if self._asked:
+                return False
             self.tend()
             if time.monotonic() > deadline:
                 raise Unavailable(
                     "workers", f"Not ready after {within_s:g} s: {missing}", next_step=f"See {self.data}/logs."
                 )
             time.sleep(0.1)
+        return True
+
+    def obey_signals(self) -> None:
+        """From now on SIGTERM and SIGINT end :meth:`run`; a second one forces what is left."""
+        for number in SIGNALS:
+            signal.signal(number, self._on_signal)
+
+    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
+        self._asked += 1
 
     def run(self) -> None:
         """Tend the processes until a signal says stop."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._on_signal)
-        while not self._stopping:
+        while not self._asked:
             self.tend()
             time.sleep(0.2)
 
-    def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
-        self._stopping = True
+    @property
+    def code(self) -> int:
+        """Exit code after the end: 0; ``KILLED`` when a process had to be; ``EXIT_FORCED`` after a second signal."""
+        return EXIT_FORCED if self._asked > 1 else KILLED if self._killed else 0
 
     def stop(self) -> None:
-        """Ask every process to drain, and end those that do not in time."""
-        for child in self._children.values():
-            if child.process.poll() is None:
-                child.process.terminate()
-        deadline = time.monotonic() + self.stop_within_s
-        for child in self._children.values():
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        """Ask the processes to drain, one group after the other, and kill those that do not end in time."""
+        for names in IN_ORDER:
+            children = [self._children[name] for name in names if name in self._children]
+            for child in children:
+                if child.process.poll() is None:
+                    child.process.terminate()
+            self._wait(children)
         self._children.clear()
+
+    def _wait(self, children: Sequence[Child]) -> None:
+        """Return when these processes have ended; a second signal goes to all, and leaves them a moment."""
+        deadline = time.monotonic() + self.drain_s + MARGIN_S
+        forced = False
+        while left := [child for child in children if child.process.poll() is None]:
+            if self._asked > 1 and not forced:
+                forced, deadline = True, time.monotonic() + MARGIN_S
+                for child in left:
+                    child.process.terminate()
+            if time.monotonic() > deadline:
+                self._kill(left)
+            time.sleep(0.05)
+
+    def _kill(self, children: Sequence[Child]) -> None:
+        for child in children:
+            self.say(f"{child.name} has not ended in time and is killed; what it had begun is done again")
+            child.process.kill()
+            child.process.wait()
+        self._killed = True
 
 
 def _is_done(child: Child) -> bool:

@@ -18,9 +18,11 @@ from earshot import processes
 from earshot.adapters.wiring import Kit
 from earshot.cli.models import models
 from earshot.cli.output import as_json, err, out
-from earshot.cli.supervisor import Supervisor
+from earshot.cli.sole import is_running
+from earshot.cli.supervisor import IN_ORDER, MARGIN_S, Supervisor
 from earshot.kernel.errors import Misconfigured, Permanent, Unavailable
 from earshot.kernel.settings import Settings, load
+from earshot.streams.settings import WorkerSettings
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 Data = Annotated[Path, typer.Option(help="Folder of everything that is kept.", envvar="EARSHOT_DATA")]
@@ -67,16 +69,29 @@ def up(
     asyncio.run(processes.prepare(load(Settings)))
     settings = load(Settings)
     supervisor = Supervisor(
-        data, host, port, lambda line: err.print(escape(line)), lambda: asyncio.run(processes.reindexing(settings))
+        data,
+        host,
+        port,
+        lambda line: err.print(escape(line)),
+        lambda: asyncio.run(processes.reindexing(settings)),
+        drain_s=_drain_s(),
     )
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    supervisor.obey_signals()
     started = time.monotonic()
     with supervisor.running():
-        supervisor.wait_ready()
-        message = f"Earshot is ready at {supervisor.url} after {time.monotonic() - started:.1f} s; logs in {data}/logs"
-        as_json({"url": supervisor.url, "data": str(data)}) if json else out.print(message)
-        sys.stdout.flush()
+        if supervisor.wait_ready():
+            after_s = time.monotonic() - started
+            message = f"Earshot is ready at {supervisor.url} after {after_s:.1f} s; logs in {data}/logs"
+            as_json({"url": supervisor.url, "data": str(data)}) if json else out.print(message)
+            sys.stdout.flush()
         supervisor.run()
+    raise typer.Exit(supervisor.code)
+
+
+def _drain_s() -> float:
+    """How long a process may take to end after SIGTERM."""
+    worker = load(WorkerSettings)
+    return worker.notice_s + worker.drain_s + worker.stop_s
 
 
 def _detach(data: Path, host: str, port: int, json: bool) -> None:
@@ -105,18 +120,16 @@ def _detach(data: Path, host: str, port: int, json: bool) -> None:
 def down(data: Data = Path("data"), json: Json = False) -> None:
     """Stop the system that `earshot up` runs on a data folder."""
     pid_file = data / "up.pid"
-    if not pid_file.exists():
+    if not (pid_file.exists() and is_running(data)):
         raise Permanent(f"No Earshot is running on {data}.", next_step="Name its folder with --data.")
     pid = int(pid_file.read_text())
-    try:
-        os.kill(pid, signal.SIGTERM)
-    except ProcessLookupError:
-        pid_file.unlink(missing_ok=True)
-    deadline = time.monotonic() + 30
-    while pid_file.exists():
+    os.kill(pid, signal.SIGTERM)
+    within_s = len(IN_ORDER) * (_drain_s() + 2 * MARGIN_S)
+    deadline = time.monotonic() + within_s
+    while is_running(data):
         if time.monotonic() > deadline:
             raise Unavailable(
-                "workers", f"Process {pid} has not ended after 30 s.", next_step=f"End it with: kill -9 {pid}"
+                "workers", f"Process {pid} has not ended after {within_s:g} s.", next_step=f"End it with: kill -9 {pid}"
             )
         time.sleep(0.1)
     as_json({"stopped": pid}) if json else out.print("Stopped.")

@@ -237,6 +237,8 @@ async def ready(
 ) -> Readiness:
     """Each dependency's result, and each stage's sign of life."""
     result = await readiness(kit, request.app.state.query, with_stages=stages)
+    if request.app.state.streams.ending:
+        result = result.model_copy(update={"ready": False, "ending": True})
     if not result.ready:
         response.status_code, response.headers["Retry-After"] = 503, "1"
     return result

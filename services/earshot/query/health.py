@@ -28,6 +28,7 @@ class Readiness(BaseModel):
     """Every dependency and every stage."""
 
     ready: bool
+    ending: bool = Field(default=False, description="It was asked to end: send requests to another.")
     dependencies: dict[str, Check]
     stages: dict[str, Check]
 

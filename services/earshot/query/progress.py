@@ -16,11 +16,12 @@ FINAL = frozenset({"completed", "failed", "cancelled"})
 
 
 class Streams:
-    """How many event streams are open, and how they behave."""
+    """How many event streams are open, how they behave, and whether the process that serves them is ending."""
 
     def __init__(self, settings: QuerySettings) -> None:
         self.settings = settings
         self.open = 0
+        self.ending = False
 
     def check(self) -> None:
         """Raise ``Refused`` (429) when no more fit."""
@@ -33,13 +34,16 @@ class Streams:
 async def follow(
     recordings: Recordings, tenant: str, job: Job, last_event_id: str | None, streams: Streams
 ) -> AsyncIterator[Job]:
-    """Yield the job now, unless the client has seen this version, then at every change; end with its final state."""
+    """Yield the job now, unless the client has seen this version, then at every change; end with its final state.
+
+    It also ends with the process: browsers connect again by themselves.
+    """
     seen = int(last_event_id) if last_event_id and _VERSION.match(last_event_id) else -1
     deadline = time.monotonic() + streams.settings.events_max_s
     current: Job | None = job
     streams.open += 1
     try:
-        while current is not None and time.monotonic() < deadline:
+        while current is not None and not streams.ending and time.monotonic() < deadline:
             if current.version > seen:
                 seen = current.version
                 yield current

@@ -9,7 +9,7 @@ from earshot.kernel.settings import config
 
 
 class WorkerSettings(BaseSettings):
-    """Of every stage process alike. Seconds throughout."""
+    """Of every stage's process; how they end, of web and relay too. Seconds throughout."""
 
     model_config = config("WORKER__")
 
@@ -20,8 +20,11 @@ class WorkerSettings(BaseSettings):
     dead_letters_in_a_row: int = Field(50, ge=1, description="So many without a success between stop the worker.")
     sends_in_flight: int = Field(64, ge=1, description="Outputs sent and not yet acknowledged by the broker.")
     slow_send_s: float = Field(5.0, gt=0, description="A send that takes longer shows the stage as paused.")
-    drain_s: float = Field(20.0, gt=0, description="After SIGTERM, how long the unit in work may still take.")
+    drain_s: float = Field(20.0, gt=0, description="After SIGTERM, how long units, requests and rows in work may take.")
     stop_s: float = Field(10.0, gt=0, description="After the drain, how long the log may take to let go.")
+    notice_s: float = Field(
+        0.0, ge=0, description="Of web, after SIGTERM: not ready, but still served, so that balancers look elsewhere."
+    )
     heartbeat_s: float = Field(5.0, gt=0, description="Between two signs of life in the catalog.")
     lag_s: float = Field(10.0, gt=0, description="Between two looks at the lag.")
     silence_s: float = Field(300.0, gt=0, description="Lag, but nothing delivered for so long: the worker is ended.")
