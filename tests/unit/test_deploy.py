@@ -12,6 +12,7 @@ import yaml
 
 from deploy.env_example import settings_classes, text, variables
 from earshot.processes import PROCESSES, REINDEXER
+from earshot.streams.settings import WorkerSettings
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # the validator's own imports warn
@@ -20,6 +21,7 @@ with warnings.catch_warnings():
 ROOT = Path(__file__).resolve().parents[2]
 KUBERNETES = "1.31"
 SETTINGS = {name for kind in settings_classes() for name, _, _ in variables(kind)}
+ENDS = ("notice_s", "drain_s", "stop_s")
 COMPOSE_ONLY = {"EARSHOT_IMAGE", "EARSHOT_HEAVY_TARGET", "EARSHOT_PORT"}
 COMPOSE = yaml.safe_load((ROOT / "docker-compose.kafka.yml").read_text(encoding="utf-8"))
 OURS = {name: body for name, body in COMPOSE["services"].items() if "build" in body}
@@ -136,6 +138,55 @@ def test_a_pod_is_unprivileged_and_limited(name, pod):
         assert container["securityContext"]["allowPrivilegeEscalation"] is False
         assert container["securityContext"]["capabilities"] == {"drop": ["ALL"]}
         assert container["resources"]["limits"]["memory"]
+
+
+def ends_within_s(pod: dict[str, Any]) -> float:
+    """How long a pod's process may take to end: what is before its signal, and its own deadline."""
+    (container,) = pod["containers"]
+    (generator,) = yaml.safe_load((ROOT / "deploy/k8s/kustomization.yaml").read_text(encoding="utf-8"))[
+        "configMapGenerator"
+    ]
+    said = dict(literal.split("=", 1) for literal in generator["literals"])
+    defaults = WorkerSettings.model_construct()
+    own = [float(said.get(f"EARSHOT_WORKER__{name.upper()}", getattr(defaults, name))) for name in ENDS]
+    before = container.get("lifecycle", {}).get("preStop", {}).get("exec", {}).get("command", ["sleep", "0"])
+    return float(before[1]) + sum(own)
+
+
+def test_nothing_is_killed_before_its_own_deadline_has_passed():
+    long_running = [(name, pod) for name, pod in pods() if name != "topics.yaml"]
+    assert {name for name, _ in long_running} == {f"{name}.yaml" for name in PROCESSES}
+    for name, pod in long_running:
+        assert pod["terminationGracePeriodSeconds"] > ends_within_s(pod), name
+    defaults = WorkerSettings.model_construct()
+    for name in PROCESSES:
+        assert float(OURS[name]["stop_grace_period"].removesuffix("s")) > sum(getattr(defaults, each) for each in ENDS)
+
+
+def test_a_rollout_waits_for_the_new_pod_or_for_the_old_one_and_never_takes_all_away():
+    deployments = {item["metadata"]["name"]: item["spec"] for _, item in documents() if item["kind"] == "Deployment"}
+    budgets = {
+        item["metadata"]["name"]: item["spec"] for _, item in documents() if item["kind"] == "PodDisruptionBudget"
+    }
+    assert set(budgets) == set(deployments) == set(PROCESSES)
+    for name, spec in deployments.items():
+        assert budgets[name] == {"maxUnavailable": 1, "selector": spec["selector"]}
+        if name != "relay":
+            rolling = spec["strategy"]["rollingUpdate"]
+            assert sorted(rolling.values()) == [0, 1], name
+    assert deployments["web"]["strategy"]["rollingUpdate"] == {"maxSurge": 1, "maxUnavailable": 0}
+    assert deployments["web"]["replicas"] > 1, "an eviction would leave nobody to take uploads"
+
+
+def test_the_probes_ask_what_they_are_for():
+    """A stage that waits is alive; a door is open while stages are down."""
+    for name, pod in pods():
+        (container,) = pod["containers"]
+        for probe, path in (("startupProbe", "/health/live"), ("livenessProbe", "/health/live")):
+            assert probe not in container or container[probe]["httpGet"]["path"] == path, name
+        if "readinessProbe" in container:
+            asked = container["readinessProbe"]["httpGet"]["path"]
+            assert asked == ("/health/ready?stages=false" if name == "web.yaml" else "/health/ready")
 
 
 @pytest.mark.parametrize("name", [process for process in PROCESSES if process != "relay"])
