@@ -9,7 +9,7 @@ import sys
 
 import typer
 
-from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, speakers, system, topics
+from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, schemas, speakers, system, topics
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient
 
 app = typer.Typer(
@@ -24,6 +24,7 @@ quality.register(app)
 replay.register(app)
 reindex.register(app)
 reprocess.register(app)
+schemas.register(app)
 topics.register(app)
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78

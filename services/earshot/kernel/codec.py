@@ -10,10 +10,10 @@ from __future__ import annotations
 import io
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from functools import cache
+from functools import cache, cached_property, lru_cache
 from typing import Any, Protocol
 
 import fastavro
@@ -29,6 +29,8 @@ from earshot.kernel.topics import Topic
 _YEAR_9999_MS = 253_370_764_800_000
 _SINGLE_OBJECT = b"\xc3\x01"
 _CONFLUENT = b"\x00"
+MAX_FOREIGN = 1000
+"""Schemas of others that are kept, so that a registry of many thousands cannot fill the memory."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,6 @@ class Record:
     offset: int = -1
     timestamp_ms: int = 0
 
-    def header(self, name: str) -> str | None:
-        """The last header of that name as text, or ``None``; bytes that are not UTF-8 are replaced."""
     @property
     def published_at(self) -> datetime | None:
         """When it was published, as the log says; ``None`` where it says no possible time."""
@@ -62,6 +62,8 @@ class Record:
             return None
         return datetime.fromtimestamp(self.timestamp_ms / 1000, UTC)
 
+    def header(self, name: str) -> str | None:
+        """The last header of that name as text, or ``None``; bytes that are not UTF-8 are replaced."""
         values = [value for key, value in self.headers if key == name]
         return values[-1].decode("utf-8", "replace") if values else None
 
@@ -126,20 +128,46 @@ def _known_writers() -> Mapping[bytes, Any]:
 
 @dataclass(frozen=True)
 class Codec:
-    """Encodes and decodes event bodies; one per process."""
+    """Encodes and decodes event bodies; one per process, for any thread.
+
+    Attributes:
+        registry: where schemas have their ids; ``None``: single-object encoding, which needs none.
+        prefix: of topic names, and so of the registry's subjects.
+    """
 
     registry: SchemaRegistry | None = None
-    _writers: dict[int, Any] = field(default_factory=dict)
+    prefix: str = ""
+    _ids: dict[tuple[Topic, type[Event]], int] = field(default_factory=dict, init=False, repr=False)
+    _own: dict[int, Any] = field(default_factory=dict, init=False, repr=False)
+
+    def subject(self, topic: Topic) -> str:
+        """Under what a registry keeps the schemas of a topic's values: Confluent's ``TopicNameStrategy``."""
+        return f"{self.prefix}{topic.name}-value"
+
+    def prepare(self, topics: Iterable[Topic]) -> None:
+        """Ask the registry beforehand for what events of these topics need; its outages then touch only other schemas.
+
+        Raises:
+            Misconfigured: a schema is not registered.
+            Unavailable: the schema registry does not answer.
+        """
+        for topic in topics:
+            if self.registry is not None and topic.event is not None:
+                self._id(topic, topic.event)
 
     def encode(self, topic: Topic, event: Event) -> bytes:
-        """Frame and encode an event for a topic."""
+        """Frame and encode an event for a topic.
+
+        Raises:
+            Misconfigured: its schema is not registered.
+            Unavailable: the schema registry does not answer.
+        """
         schema, digest = _parsed(type(event))
         buffer = io.BytesIO()
         if self.registry is None:
             buffer.write(_SINGLE_OBJECT + digest)
         else:
-            schema_id = self.registry.id_of(f"{topic.name}-value", schema_of(type(event)))
-            buffer.write(_CONFLUENT + struct.pack(">I", schema_id))
+            buffer.write(_CONFLUENT + struct.pack(">I", self._id(topic, type(event))))
         fastavro.schemaless_writer(buffer, schema, dump(event))
         return buffer.getvalue()
 
@@ -167,7 +195,7 @@ class Codec:
             fields = ", ".join(".".join(map(str, item["loc"])) for item in error.errors())
             raise Undecodable(f"The event of {topic.name} has unusable values in: {fields}.") from error
         except Exception as error:  # hostile bytes make the Avro reader raise nearly anything
-            raise Undecodable(f"The value is no {topic.event.__name__}: {type(error).__name__}.") from error
+            raise Undecodable(f"The value{_of(value)} is no {topic.event.__name__}: {type(error).__name__}.") from error
 
     def _writer(self, buffer: io.BytesIO) -> Any:
         head = buffer.read(1)
@@ -182,15 +210,34 @@ class Codec:
             return writer
         raise Undecodable("The value has neither Confluent framing nor Avro single-object framing.")
 
+    def _id(self, topic: Topic, model: type[Event]) -> int:
+        assert self.registry is not None
+        if (topic, model) not in self._ids:
+            schema_id = self.registry.id_of(self.subject(topic), schema_of(model))
+            self._own[schema_id], _ = _parsed(model)
+            self._ids[topic, model] = schema_id
+        return self._ids[topic, model]
+
     def _registered(self, schema_id: int) -> Any:
         if self.registry is None:
             raise Undecodable(
                 "The value has Confluent framing, but no schema registry is set.",
                 next_step="Set EARSHOT_SCHEMA_REGISTRY_URL.",
             )
-        if schema_id not in self._writers:
-            self._writers[schema_id] = parse_schema(self.registry.schema(schema_id))
-        return self._writers[schema_id]
+        own = self._own.get(schema_id)
+        return self._foreign(schema_id) if own is None else own
+
+    @cached_property
+    def _foreign(self) -> Callable[[int], Any]:
+        """Asks for the schema of an id, once while it is in use."""
+        assert self.registry is not None
+        registry = self.registry
+        return lru_cache(MAX_FOREIGN)(lambda schema_id: parse_schema(registry.schema(schema_id)))
+
+
+def _of(value: bytes) -> str:
+    """With which of the registry's schemas a value says it was written."""
+    return f" of schema {struct.unpack('>I', value[1:5])[0]}" if value[:1] == _CONFLUENT and len(value) > 4 else ""
 
 
 def headers_for(topic: Topic, event: Event | None, key: str, body: bytes | None, source: str) -> dict[str, bytes]:
