@@ -147,8 +147,9 @@ class Host:
         return 0
 
     async def _start(self, stack: AsyncExitStack) -> tuple[faust.App, Processor]:
-        """Check the topics, enter the stage's resources and start the app; waits while a dependency is down."""
+        """Check topics and schemas, enter the stage's resources and start the app; waits while a dependency is down."""
         partitions = await self._patience.until(self._partitions)
+        await self._patience.until(lambda: asyncio.to_thread(self._ports.codec.prepare, self._carrying))
         with self.vitals.pause("It is loading what it works with."):  # alive, and not ready
             await self._patience.until(lambda: stack.enter_async_context(self.stage.resources()))
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix=f"earshot-{self.stage.name}-")))
@@ -191,10 +192,14 @@ class Host:
         patience, vitals, metrics = self._patience, self.vitals, self.metrics
         return Tools(ports.gate, ports.attempts, sender, letters, patience, vitals, metrics, self._point)
 
+    @property
+    def _carrying(self) -> set[Topic]:
+        """The topics whose events it reads or writes."""
+        return {*self.stage.sources, *self.stage.sinks, RECORDINGS_PROGRESS}
+
     async def _partitions(self) -> dict[str, int]:
         """How many partitions each topic has that the stage may touch. Raises ``Misconfigured`` for a missing one."""
-        topics: set[Topic] = {*self.stage.sources, *self.stage.sinks, RECORDINGS_PROGRESS}
-        topics |= {topic.dead_letters for topic in self.stage.sources}
+        topics = self._carrying | {topic.dead_letters for topic in self.stage.sources}
         found: dict[str, int] = {}
         for name in sorted(self._settings.topic(topic.name) for topic in topics):
             try:
