@@ -103,9 +103,9 @@ async def _forget_recording(delivery: Delivery[RecordingErased], stores: Stores)
     for start in range(0, len(indexes), AT_ONCE):
         await stores.set_transcripts(dict.fromkeys(indexes[start : start + AT_ONCE]), delivery)
     await stores.books.forget(tenant, recording_id)
-    await stores.books.source_gone(tenant, recording_id)
     if stores.purge is not None:
         await stores.purge(recording_id)
+    await stores.books.source_gone(tenant, recording_id)
 
 
 async def _forget_attempts(delivery: Delivery[RecordingErased], stores: Stores) -> None:

@@ -2,66 +2,79 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
 from earshot.adapters.wiring import Kit
-from earshot.kernel.topics import AUDIO_TRANSCRIPTS, DAY_MS, RECORDINGS_ERASED
+from earshot.eraser.places import Find, of_recording, of_tenant
+from earshot.eraser.topics import never_later_than, on_topics
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found of a recording or a tenant that was erased.
+
+    Attributes:
+        found: everything.
+        complete: every place was looked into; with ``False`` the log was not read to its end in time.
+        gone_at: when the eraser was done; ``None``: not yet.
+        last_bytes: when the last bytes have left the broker at the latest; ``None``: nothing has to be waited for, or
+            the erasure has not ended, so nobody can say.
+    """
+
+    found: tuple[Find, ...]
+    complete: bool
+    gone_at: datetime | None
+    last_bytes: datetime | None
+
+    @property
+    def clean(self) -> bool:
+        """Whether all is gone that should be."""
+        return not any(find.wrong for find in self.found)
+
+
+async def look_for_recording(kit: Kit, tenant: str, recording_id: str, within_s: float) -> Report:
+    """Look everywhere for a recording. Raises ``Unavailable`` when a store does not answer."""
+    gone = await kit.catalog.gone(tenant, recording_id)
+    found = [find async for find in of_recording(kit, tenant, recording_id)]
+    log = on_topics(kit.log, kit.codec, kit.settings, tenant, [recording_id], whole=False)
+    return await _report(kit, found, log, gone.gone_at if gone else None, within_s)
+
+
+async def look_for_tenant(kit: Kit, tenant: str, within_s: float) -> Report:
+    """Look everywhere for a tenant. Raises ``Unavailable`` when a store does not answer."""
+    erasure = await kit.catalog.tenant_erasure(tenant)
+    found = [find async for find in of_tenant(kit, tenant)]
+    recordings = await kit.catalog.recording_ids(tenant)
+    log = on_topics(kit.log, kit.codec, kit.settings, tenant, recordings, whole=True)
+    return await _report(kit, found, log, erasure.done_at if erasure.since is None else None, within_s)
+
+
+async def _report(
+    kit: Kit, found: list[Find], log: AsyncIterator[Find], gone_at: datetime | None, within_s: float
+) -> Report:
+    try:
+        async with asyncio.timeout(within_s):
+            found += [find async for find in log]
+    except TimeoutError:
+        found.append(Find("log", f"it could not be read to its end within {within_s:g} s", wrong=False))
+        until = None if gone_at is None or kit.settings.embedded else never_later_than(gone_at)
+        return Report(tuple(found), False, gone_at, until)
+    until = max((find.until for find in found if find.until), default=None)
+    return Report(tuple(found), True, gone_at, until)
 
 
 async def remains(kit: Kit, tenant: str, recording_id: str) -> list[str]:
-    """What is still found of a recording and where, one line each.
-
-    The last line says when the last bytes leave a broker that deletes by age, or what the embedded log still holds.
-    """
-    found = [
-        *await _in_catalog(kit, tenant, recording_id),
-        *await _in_blobs(kit, tenant, recording_id),
-        *await _in_indexes(kit, tenant, recording_id),
-        *await _on_transcripts(kit, recording_id),
-    ]
-    return [*found, await _on_other_topics(kit, recording_id)]
+    """What is still found of a recording and should be gone, one line each; the last line is about the broker."""
+    report = await look_for_recording(kit, tenant, recording_id, within_s=600.0)
+    return [*(str(find) for find in report.found if find.wrong), broker_line(report)]
 
 
-async def _in_catalog(kit: Kit, tenant: str, recording_id: str) -> list[str]:
-    lines = []
-    if await kit.catalog.recording(tenant, recording_id) is not None:
-        lines.append("catalog: the recording is not erased")
-    if rows := await kit.catalog.stored(tenant, recording_id):
-        lines.append(f"catalog: {len(rows)} segments whose cached transcripts are not yet deleted")
-    if await kit.catalog.source_left(tenant, recording_id) is not None:
-        lines.append("catalog: the source is not yet deleted")
-    return lines
-
-
-async def _in_blobs(kit: Kit, tenant: str, recording_id: str) -> list[str]:
-    number = 0
-    async for _ in kit.blobs.list(f"{tenant}/recordings/{recording_id}/"):
-        number += 1
-    return [f"blobs: {number} objects"] if number else []
-
-
-async def _in_indexes(kit: Kit, tenant: str, recording_id: str) -> list[str]:
-    counts = {index: await kit.vectors.count(index, tenant, recording_id) for index in await kit.vectors.indexes()}
-    return [f"index {index}: {number} passages" for index, number in counts.items() if number]
-
-
-async def _on_transcripts(kit: Kit, recording_id: str) -> list[str]:
-    """Keys of the compacted topic whose last value is not a deletion."""
-    name = kit.settings.topic(AUDIO_TRANSCRIPTS.name)
-    prefix = f"{recording_id}:".encode()
-    last: dict[bytes, bool] = {}
-    async for record in kit.log.tail([name], from_start=True, follow=False):
-        if record.key is not None and record.key.startswith(prefix):
-            last[record.key] = record.value is not None
-    number = sum(last.values())
-    return [f"{name}: {number} transcripts"] if number else []
-
-
-async def _on_other_topics(kit: Kit, recording_id: str) -> str:
-    remaining = getattr(kit.log, "remaining", None)
-    if remaining is not None:
-        number = await remaining(recording_id)
-        return f"log: {number} records of it, each deleted once every consumer has passed it"
-    longest = max(RECORDINGS_ERASED.retention_ms, RECORDINGS_ERASED.dead_letters.retention_ms)
-    until = datetime.now(UTC) + timedelta(days=longest / DAY_MS)
-    return f"broker: its last bytes leave by {until:%Y-%m-%d}, when topics and dead letters have expired"
+def broker_line(report: Report) -> str:
+    """What is to be said of the bytes that a broker still has."""
+    waiting = [str(find) for find in report.found if not find.wrong]
+    if report.last_bytes is not None and report.last_bytes > datetime.now(UTC):
+        return f"broker: the last bytes leave it by {report.last_bytes:%Y-%m-%d} ({'; '.join(waiting)})"
+    return f"broker: {'; '.join(waiting) or 'nothing is left of it'}"

@@ -9,6 +9,16 @@ from earshot.kernel.events import AudioUploaded
 from earshot.kernel.ports import BlobStore
 
 
+def segments_folder(tenant: str, recording_id: str, revision: int) -> str:
+    """Where the audio of the segments of one attempt at a recording lies."""
+    return f"{tenant}/recordings/{recording_id}/{revision}/segments/"
+
+
+def segment_key(tenant: str, recording_id: str, revision: int, index: int) -> str:
+    """The blob of one segment."""
+    return f"{segments_folder(tenant, recording_id, revision)}{index:06d}.flac"
+
+
 async def check(upload: AudioUploaded, key: str, blobs: BlobStore, max_bytes: int) -> None:
     """Refuse what is too large to touch, and what is not what was announced.
 

@@ -94,6 +94,7 @@ class Stage:
         resources: entered before the first event and left after the last: engines, stores.
         probe: checks its own dependencies; raises ``Unavailable`` while one is down.
         info: said with every sign of life: ``engine`` (as in ``Engine``) or ``model`` of the stages that use one.
+        counts: what it did beside its events since it started, by kind, for its metrics; always the same kinds.
         group: the consumer group, where it is not the name; asked once the resources are there.
         finished: asked every second: whether the work has come to an end. The worker drains then, and ends with 0.
     """
@@ -114,6 +115,7 @@ class Stage:
     resources: Callable[[], AbstractAsyncContextManager[Any]] = nullcontext
     probe: Callable[[], Awaitable[None]] | None = None
     info: Callable[[], Mapping[str, Any]] = dict
+    counts: Callable[[], Mapping[str, int]] = dict
     group: Callable[[], str] | None = None
     finished: Callable[[], Awaitable[bool]] = never
 

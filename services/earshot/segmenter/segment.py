@@ -7,7 +7,7 @@ from contextlib import aclosing
 from dataclasses import dataclass
 from typing import cast
 
-from earshot.kernel.claims import check
+from earshot.kernel.claims import check, segment_key, segments_folder
 from earshot.kernel.events import AudioUploaded, Event, Quality, SegmentCut
 from earshot.kernel.leases import held
 from earshot.kernel.ports import (
@@ -87,12 +87,12 @@ def lease_name(event: Event) -> str:
 
 def segments_prefix(event: Event) -> str:
     """Where the segments of one attempt at a recording lie."""
-    return f"{event.tenant}/recordings/{event.recording_id}/{event.revision}/segments/"
+    return segments_folder(event.tenant, event.recording_id, event.revision)
 
 
 async def _store(piece: CutSegment, upload: AudioUploaded, wishes: CollectionSettings, blobs: BlobStore) -> SegmentCut:
     """Write a segment's audio and make the event that points at it, with what its collection wishes."""
-    key = f"{segments_prefix(upload)}{piece.index:06d}.flac"
+    key = segment_key(upload.tenant, upload.recording_id, upload.revision, piece.index)
     await blobs.put(key, piece.flac)
     return SegmentCut(
         tenant=upload.tenant,

@@ -83,7 +83,7 @@ class Host:
     ) -> None:
         self.stage = stage
         self.vitals = Vitals()
-        self.metrics = Metrics(stage.name, self.vitals)
+        self.metrics = Metrics(stage.name, self.vitals, stage.counts)
         self.name = f"{socket.gethostname()}:{os.getpid()}"
         self._settings = settings
         self._worker = worker

@@ -14,8 +14,8 @@ from earshot.kernel.ports.retention import Gone, TenantErasure, TenantLeaves
 
 AT_ONCE = 2000
 """Rows deleted in one transaction, so that no other writer waits for long."""
-_STAY = frozenset({"tenants", "recordings"})
-"""What a tenant leaves: that it was erased, and the ids that must never live again."""
+_STAY = frozenset({"tenants", "recordings", "audit"})
+"""What a tenant leaves: that it was erased, ids that must never live again, and for its own time who erased what."""
 
 
 class LeavingPart(Part):
@@ -48,13 +48,14 @@ class LeavingPart(Part):
         return await self._db.read(lambda connection: list(connection.scalars(query)))
 
     async def erase_hidden(self, tenant: str, limit: int) -> int:
-        """Erase so many of its hidden recordings, each with its ``recordings.erased`` row; how many there were."""
+        """Erase hidden recordings until so many are under way, each with its ``recordings.erased`` row; how many."""
         c = t.recordings.c
         hidden = sa.select(t.recordings).where(c.tenant == tenant, c.state == "erased", c.gone_at.is_(None))
-        hidden = hidden.where(c.erased_at.is_(None)).order_by(c.id).limit(limit).with_for_update(skip_locked=True)
+        hidden = hidden.where(c.erased_at.is_(None)).order_by(c.id).with_for_update(skip_locked=True)
 
         def work(connection: sa.Connection) -> int:
-            rows = connection.execute(hidden).all()
+            room = max(0, limit - under_way(connection, tenant))
+            rows = connection.execute(hidden.limit(room)).all()
             for row in rows:
                 erase_recording(connection, self._codec, row, {})
             return len(rows)
@@ -92,6 +93,19 @@ class LeavingPart(Part):
         query = sa.select(t.recordings.c.id).where(t.recordings.c.tenant == tenant)
         return await self._db.read(lambda connection: list(connection.scalars(query)))
 
+    async def rows_of(self, tenant: str) -> dict[str, int]:
+        """How many rows there are of a tenant, by table, but for what a tenant leaves."""
+
+        def work(connection: sa.Connection) -> dict[str, int]:
+            counts = {
+                table.name: connection.scalar(sa.select(sa.func.count()).where(table.c.tenant == tenant)) or 0
+                for table in t.metadata.sorted_tables
+                if "tenant" in table.c and table.name not in _STAY
+            }
+            return {name: number for name, number in counts.items() if number}
+
+        return await self._db.read(work)
+
     async def _delete(self, table: sa.Table, which: sa.ColumnElement[bool]) -> None:
         key = list(table.primary_key.columns)
         some = sa.select(*key).where(which).limit(AT_ONCE)
@@ -112,6 +126,13 @@ def refuse_if_leaving(tenant: sa.Row[tuple[object, ...]]) -> None:
             "Everything of this tenant is being erased; until that is done, nothing new is taken in.",
             next_step=f"Send it again when GET /api/v1/tenants/{tenant.id}/erasure says `done_at`.",
         )
+
+
+def under_way(connection: sa.Connection, tenant: str) -> int:
+    """How many erased recordings of a tenant the eraser has yet to deal with."""
+    c = t.recordings.c
+    waiting = sa.and_(c.tenant == tenant, c.state == "erased", c.gone_at.is_(None), c.erased_at.is_not(None))
+    return int(connection.scalar(sa.select(sa.func.count()).select_from(t.recordings).where(waiting)) or 0)
 
 
 def left_with(tenant: sa.Row[tuple[object, ...]], said_at: datetime | None) -> bool:

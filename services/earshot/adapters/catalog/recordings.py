@@ -40,8 +40,8 @@ class RecordingsPart(Part):
 
     def _accept(self, connection: sa.Connection, new: NewRecording) -> Accepted:
         upload = new.upload
-        _know(connection, upload.tenant, upload.collection)
-        refuse_if_leaving(lock_tenant(connection, upload.tenant))
+        refuse_if_leaving(_know_tenant(connection, upload.tenant))
+        _know_collection(connection, upload.tenant, upload.collection)
         if new.idempotency_key:
             known = _answered(connection, upload.tenant, new.idempotency_key, new.request_hash)
             if known is not None:
@@ -84,8 +84,7 @@ class RecordingsPart(Part):
             raise Permanent("The recording id is not a UUID in lower case with hyphens.", code="bad_recording_id")
 
         def work(connection: sa.Connection) -> None:
-            _know(connection, upload.tenant, upload.collection)
-            tenant = lock_tenant(connection, upload.tenant)
+            tenant = _know_tenant(connection, upload.tenant)
             if _find(connection, upload.tenant, upload.recording_id) is None:
                 _refuse_if_anothers(connection, upload)
                 # its hash is a claim not yet checked, so it never stands in for an upload at the door
@@ -97,6 +96,7 @@ class RecordingsPart(Part):
                     expect_speakers(connection, self._codec, row.tenant, row.id, row.revision, trace)
 
         await self._db.write(work)
+                    _know_collection(connection, upload.tenant, upload.collection)
 
     async def recording(self, tenant: str, recording_id: str) -> Recording | None:
         """One recording, erased ones excluded."""
@@ -185,11 +185,15 @@ def _within(bounds: QualityBounds) -> Iterator[sa.ColumnElement[bool]]:
             yield found >= value if side == "min" else found <= value
 
 
-def _know(connection: sa.Connection, tenant: str, collection: str) -> None:
-    at = t.now()
-    tenants = insert(connection, t.tenants).values(id=tenant, created_at=at)
+def _know_tenant(connection: sa.Connection, tenant: str) -> sa.Row[Any]:
+    """The tenant's row, made when there is none, locked until the transaction ends."""
+    tenants = insert(connection, t.tenants).values(id=tenant, created_at=t.now())
     connection.execute(tenants.on_conflict_do_nothing())
-    names = insert(connection, t.collections).values(tenant=tenant, name=collection, created_at=at)
+    return lock_tenant(connection, tenant)
+
+
+def _know_collection(connection: sa.Connection, tenant: str, collection: str) -> None:
+    names = insert(connection, t.collections).values(tenant=tenant, name=collection, created_at=t.now())
     connection.execute(names.on_conflict_do_nothing())
 
 

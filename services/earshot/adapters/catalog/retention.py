@@ -12,6 +12,7 @@ from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.base import Part, chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import erase_recording
+from earshot.adapters.catalog.leaving import under_way
 from earshot.kernel.ports.retention import Attempt
 
 ENDED = ("completed", "failed")
@@ -42,10 +43,10 @@ class RetentionPart(Part):
 
         def work(connection: sa.Connection) -> int:
             rows: list[sa.Row[Any]] = []
-            for kept_by, days in _rules(connection):
-                rows += connection.execute(_older(kept_by, now - timedelta(days=days), limit - len(rows))).all()
-                if len(rows) >= limit:
-                    break
+            for tenant, kept_by, days in _rules(connection):
+                room = min(limit - under_way(connection, tenant), limit) - len(rows)
+                if room > 0:
+                    rows += connection.execute(_older(kept_by, now - timedelta(days=days), room)).all()
             for row in rows:
                 erase_recording(connection, self._codec, row, {})
             return len(rows)
@@ -90,17 +91,16 @@ class RetentionPart(Part):
         await self._db.write(lambda connection: connection.execute(update).close())
 
 
-def _rules(connection: sa.Connection) -> Iterator[tuple[sa.ColumnElement[bool], int]]:
-    """Which are kept for how many days: those of a collection that says so, the others of a tenant that does."""
+def _rules(connection: sa.Connection) -> Iterator[tuple[str, sa.ColumnElement[bool], int]]:
+    """By tenant, which are kept how many days: those of a collection that says so, the others of a tenant that does."""
     r, c, tenant = t.recordings.c, t.collections.c, t.tenants.c
     own = sa.select(c.tenant, c.name, c.retain_days).where(c.retain_days.is_not(None))
-    for owner, name, days in connection.execute(own.order_by(c.tenant, c.name)).tuples().all():
-        yield sa.and_(r.tenant == owner, r.collection == name), days
-    for row in connection.execute(
-        sa.select(tenant.id, tenant.retain_days).where(tenant.retain_days.is_not(None))
-    ).all():
-        theirs = sa.select(c.name).where(c.tenant == row.id, c.retain_days.is_not(None))
-        yield sa.and_(r.tenant == row.id, r.collection.not_in(theirs)), row.retain_days
+    for owner, name, days in connection.execute(own.order_by(c.tenant, c.name)).all():
+        yield owner, sa.and_(r.tenant == owner, r.collection == name), days
+    tenants = sa.select(tenant.id, tenant.retain_days).where(tenant.retain_days.is_not(None)).order_by(tenant.id)
+    for owner, days in connection.execute(tenants).all():
+        theirs = sa.select(c.name).where(c.tenant == owner, c.retain_days.is_not(None))
+        yield owner, sa.and_(r.tenant == owner, r.collection.not_in(theirs)), days
 
 
 def _older(which: sa.ColumnElement[bool], moment: datetime, limit: int) -> sa.Select[Any]:

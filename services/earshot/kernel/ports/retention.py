@@ -67,7 +67,7 @@ class TenantErasures(Protocol):
         """The tenants that are being erased."""
 
     async def erase_hidden(self, tenant: str, limit: int) -> int:
-        """Erase so many of its hidden recordings, each with its ``recordings.erased`` row; how many there were."""
+        """Erase hidden recordings until so many are under way, each with its ``recordings.erased`` row; how many."""
 
     async def forget_tenant(self, tenant: str) -> bool:
         """Delete what else the catalog knows of it, and end its erasure; ``False`` while a recording is not gone."""
@@ -83,9 +83,9 @@ class Retention(Protocol):
         """Set them. What is older already goes with the next round."""
 
     async def erase_expired(self, now: datetime, limit: int) -> int:
-        """Erase so many recordings that came in longer ago than they are kept, the oldest first; how many there were.
+        """Erase so many recordings that came in longer ago than they are kept, the oldest first; how many it were.
 
-        Each with its ``recordings.erased`` row in the same transaction.
+        Each with its ``recordings.erased`` row in the same transaction. Of one tenant no more are ever under way.
         """
 
     async def old_segments(self, now: datetime, keep: timedelta, limit: int) -> list[Attempt]:
@@ -109,6 +109,9 @@ class Remembered(Protocol):
 
     async def gone(self, tenant: str, recording_id: str) -> Gone | None:
         """When a recording was erased; ``None`` when it was not, or was never heard of."""
+
+    async def rows_of(self, tenant: str) -> dict[str, int]:
+        """How many rows there are of a tenant, by table, but for what a tenant leaves."""
 
     async def recording_ids(self, tenant: str) -> list[str]:
         """Every recording the tenant ever had, erased ones included."""
