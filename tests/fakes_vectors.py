@@ -184,6 +184,7 @@ def _allowed(passage: IndexedPassage, filters: SearchFilters) -> bool:
     return (
         (not filters.recording_ids or passage.recording_id in filters.recording_ids)
         and (not filters.collection or filters.collection == passage.collection)
+        and (filters.collections is None or passage.collection in filters.collections)
         and (not filters.language or filters.language == passage.language)
         and (not filters.speaker or _speaks(passage, filters))
         and (filters.recorded_from is None or (at is not None and at >= filters.recorded_from))

@@ -18,13 +18,14 @@ from fastapi.openapi.utils import get_openapi
 
 from earshot import __version__
 from earshot.adapters import problems, web
+from earshot.adapters.access import EXTENSION, rule_of
 from earshot.adapters.problems import Problem
 from earshot.adapters.wiring import Kit
 from earshot.ingest import app as ingest
 from earshot.kernel import telemetry
 from earshot.kernel.ending import EXIT_FORCED, SIGNALS, end_within
 from earshot.kernel.ports import Decoder, Encoder
-from earshot.kernel.settings import Settings
+from earshot.kernel.settings import Settings, load
 from earshot.logs import set_up
 from earshot.query import app as query
 from earshot.query.pages import pages
@@ -33,7 +34,8 @@ from earshot.query.progress import Streams
 _DESCRIPTION = """Everything said becomes searchable, to the second.
 
 Send a recording to `/api/v1/ingest`, follow its job, then ask `/api/v1/query`. Errors are problem documents (RFC 9457)
-with a stable `code`, a `trace_id` and a `next_step`. With a key set, send `Authorization: Bearer KEY`.
+with a stable `code`, a `trace_id` and a `next_step`. With a key set, send `Authorization: Bearer KEY`; `x-access` says
+which scope an operation needs.
 """
 _TAGS = [
     {"name": "ingest", "description": "Send recordings and transcripts."},
@@ -42,6 +44,7 @@ _TAGS = [
     {"name": "recordings", "description": "List, read, play and erase recordings."},
     {"name": "collections", "description": "Say how the recordings of a collection are to be transcribed."},
     {"name": "dead letters", "description": "What could not be processed: look, send again, drop."},
+    {"name": "keys", "description": "Who may do what, and who did: API keys, tenants, the audit log."},
     {"name": "about", "description": "What this is."},
     {"name": "health", "description": "For those who operate it."},
 ]
@@ -77,6 +80,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
+        await app.state.doorkeeper.trail.close()
         opened = vars(kit)  # cached properties that were used
         for name in ("vectors", "log", "catalog"):
             if name in opened:
@@ -98,8 +102,21 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         for unused in ("HTTPValidationError", "ValidationError"):
             schemas.pop(unused, None)
         _replace_validation_errors(schema)
+        _say_what_is_needed(schema)
         app.openapi_schema = schema
     return app.openapi_schema
+
+
+def _say_what_is_needed(schema: dict[str, Any]) -> None:
+    """Write out which scope each operation needs, and that a body may be too large."""
+    too_large = problems.documented(413)[413]
+    for methods in schema["paths"].values():
+        for method, operation in methods.items():
+            if "security" in operation:
+                rule = rule_of(method, operation)
+                operation[EXTENSION] = {"scope": rule.scope, "limit": rule.limit, "audited": rule.audited}
+            if "requestBody" in operation:
+                operation["responses"].setdefault("413", too_large)
 
 
 def _replace_validation_errors(schema: dict[str, Any]) -> None:
@@ -165,7 +182,7 @@ def run(
     """
     web.check_bind(host, settings)
     set_up(settings)
-    kit = Kit(settings)
+    kit, proxies = Kit(settings), load(web.WebSettings).trusted_proxies
     provider = telemetry.set_up("web", kit.span_exporter())
     try:
         app = create_app(kit)
@@ -177,7 +194,8 @@ def run(
             access_log=False,
             http="h11",  # the other one has no limit for headers
             server_header=False,
-            proxy_headers=False,
+            proxy_headers=bool(proxies),
+            forwarded_allow_ips=proxies,
             timeout_keep_alive=15,
             timeout_graceful_shutdown=math.ceil(drain_s),
             h11_max_incomplete_event_size=32 * 1024,

@@ -57,6 +57,8 @@ def allowed(filters: SearchFilters) -> str:
         terms.append(f"recording_id IN ({_listed(filters.recording_ids)})")
     if filters.collection:
         terms.append(f"collection = {text(filters.collection)}")
+    if filters.collections is not None:
+        terms.append(f"collection IN ({', '.join(text(name) for name in filters.collections)})")
     if filters.language:
         terms.append(f"language = {text(filters.language)}")
     if filters.speaker:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from http import HTTPStatus
+from math import ceil
 from traceback import format_exception
 from typing import Any
 
@@ -67,8 +68,13 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in (401, *statuses, 503)
+        for status in sorted({401, 403, 429, 431, 503, *statuses})
     }
+
+
+def too_large(detail: str, setting: str) -> Refused:
+    """The answer to what is above a limit (413)."""
+    return Refused(413, "too_large", detail, next_step=f"Send less, or raise {setting}.")
 
 
 def problem(error: EarshotError) -> Response:
@@ -83,6 +89,8 @@ def problem(error: EarshotError) -> Response:
         "next_step": error.next_step,
     }
     headers: dict[str, str] = dict(getattr(error, "headers", {}))
+    if (after_s := getattr(error, "after_s", None)) is not None:
+        headers.setdefault("Retry-After", str(max(1, ceil(after_s))))
     if error.status in (429, 503):
         headers.setdefault("Retry-After", str(RETRY_AFTER_S))
     # ASCII: text that came in may hold lone surrogates, which have no UTF-8
@@ -134,6 +142,8 @@ async def _on_validation(_request: Request, error: Exception) -> Response:
 
 async def _on_http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if isinstance(error.__cause__, EarshotError):  # raised while the framework read the body
+        return problem(error.__cause__)
     code = _CODES.get(error.status_code, "http_error")
     return problem(Refused(error.status_code, code, str(error.detail), next_step="See /docs.", headers=error.headers))
 

@@ -86,6 +86,8 @@ def allowed(filters: SearchFilters) -> _Filters | None:
         terms.append(Filter.by_property("recording_id").contains_any(list(filters.recording_ids)))
     if filters.collection:
         terms.append(Filter.by_property("collection").equal(filters.collection))
+    if filters.collections is not None:
+        terms.append(Filter.by_property("collection").contains_any(list(filters.collections)))
     if filters.language:
         terms.append(Filter.by_property("language").equal(filters.language))
     if filters.speaker:

@@ -2,33 +2,38 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
+import asyncio
 import ipaddress
 import time
+from collections.abc import Collection
 from typing import Annotated
 from urllib.parse import urlsplit
 
-from fastapi import Depends, FastAPI, Request, Security
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi import Depends, FastAPI, Request
+from fastapi.middleware.cors import CORSMiddleware
 from fastapi.telemetry import TelemetryConfig
 from opentelemetry import trace
 from opentelemetry.trace import SpanKind
 from prometheus_client import CollectorRegistry, Counter, Histogram
+from pydantic import Field
+from pydantic_settings import BaseSettings
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from earshot.adapters.problems import Refused, internal_problem, problem
+from earshot.adapters.access import Caller, Doorkeeper, Operator, Tenant, is_closed, path_of
+from earshot.adapters.problems import Refused, internal_problem, problem, too_large
 from earshot.adapters.wiring import Kit
 from earshot.kernel import telemetry
-from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.access import DEFAULT_TENANT
+from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
 from earshot.kernel.ports import Job
-from earshot.kernel.settings import Settings
+from earshot.kernel.settings import Settings, config, load
+
+__all__ = ["DEFAULT_TENANT", "Caller", "Door", "KitOf", "Metrics", "Operator", "Tenant", "WebSettings", "check_bind"]
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 """FastAPI's own would put a second span between ours, and what clients sent into logs."""
-DEFAULT_TENANT = "default"
-COOKIE = "earshot_session"
+TOO_MANY_HEADERS = 431
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -36,15 +41,31 @@ _SECURITY_HEADERS = {
         "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     ),
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",  # what frame-ancestors says, for browsers that do not know it
+    "Permissions-Policy": "camera=(), geolocation=(), microphone=()",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cache-Control": "no-store",
 }
-_bearer = HTTPBearer(auto_error=False, description="EARSHOT_API_KEY. Not needed on loopback when no key is set.")
 
 
-# --- who is asking ----------------------------------------------------------------------------------------------
+# --- who may come near ------------------------------------------------------------------------------------------
+
+
+class WebSettings(BaseSettings):
+    """Limits of every request, and who may ask from where."""
+
+    model_config = config("WEB__")
+
+    cors_origins: tuple[str, ...] = Field(
+        (), description='Sites whose pages may call the interface, as JSON: ["https://app.example"]; none by default.'
+    )
+    max_body_bytes: int = Field(1024 * 1024, ge=1, description="Largest body that is not an upload.")
+    max_headers: int = Field(100, ge=1, description="Header lines of a request; all of them at most 32 KiB.")
+    trusted_proxies: str = Field(
+        "", description="Addresses of proxies, with commas, whose X-Forwarded-For says where a request comes from."
+    )
 
 
 def is_loopback(host: str) -> bool:
@@ -58,26 +79,16 @@ def is_loopback(host: str) -> bool:
 
 
 def check_bind(host: str, settings: Settings) -> None:
-    """Refuse to be reachable from elsewhere without a key.
+    """Refuse to be reachable from elsewhere while nobody has to say who they are.
 
     Raises:
-        Misconfigured: ``host`` is no loopback address and no API key is set.
+        Misconfigured: ``host`` is no loopback address, and neither an API key nor a provider is set.
     """
-    if not is_loopback(host) and not settings.api_key.get_secret_value():
+    if not is_loopback(host) and not is_closed(settings):
         raise Misconfigured(
             f"Listening on {host or 'every address'} without an API key would let anyone in.",
             next_step="Set EARSHOT_API_KEY, or listen on 127.0.0.1.",
         )
-
-
-def session_of(key: str) -> str:
-    """The value of the page's cookie: proves knowledge of the key without containing it."""
-    return hmac.new(key.encode(), b"earshot session", hashlib.sha256).hexdigest()
-
-
-def same(one: str, other: str) -> bool:
-    """Compare secrets in constant time."""
-    return hmac.compare_digest(one.encode("utf-8", "replace"), other.encode("utf-8", "replace"))
 
 
 def kit_of(request: Request) -> Kit:
@@ -86,43 +97,23 @@ def kit_of(request: Request) -> Kit:
     return kit
 
 
-def tenant_of(
-    request: Request, bearer: Annotated[HTTPAuthorizationCredentials | None, Security(_bearer)] = None
-) -> str:
-    """The tenant that is asking. Raises ``Refused`` (401) without the right key."""
-    key = kit_of(request).settings.api_key.get_secret_value()
-    if not key:
-        return DEFAULT_TENANT
-    if bearer is not None and same(bearer.credentials, key):
-        return DEFAULT_TENANT
-    if same(request.cookies.get(COOKIE, ""), session_of(key)):
-        return DEFAULT_TENANT
-    raise Refused(
-        401,
-        "not_authenticated",
-        "This needs the API key.",
-        next_step="Send it as `Authorization: Bearer KEY`; the key is the server's EARSHOT_API_KEY.",
-        headers={"WWW-Authenticate": "Bearer"},
-    )
-
-
-Tenant = Annotated[str, Depends(tenant_of)]
 KitOf = Annotated[Kit, Depends(kit_of)]
 
 
-def check_origin(method: str, headers: Headers, has_key: bool) -> None:
+def check_origin(method: str, headers: Headers, closed: bool, friends: Collection[str] = ()) -> None:
     """Keep other sites out of a browser on the same machine. Raises ``Refused`` (421, 403).
 
-    Without a key the server is on loopback, where a foreign name in ``Host`` means DNS rebinding. A foreign ``Origin``
-    may not change anything, except with the key in a header, which no foreign page has.
+    While nobody has to say who they are the server is on loopback, where a foreign name in ``Host`` means DNS
+    rebinding. A foreign ``Origin`` may not change anything, unless it is among the ``friends`` or sends a key in a
+    header, which no foreign page has.
     """
     host = headers.get("host", "")
-    if not has_key and not is_loopback(_name_of(f"//{host}")):
+    if not closed and not is_loopback(_name_of(f"//{host}")):
         raise Refused(
             421, "wrong_host", "Without an API key only loopback names are answered.", next_step="Use 127.0.0.1."
         )
     origin = headers.get("origin")
-    foreign = origin is not None and urlsplit_netloc(origin) != host.lower()
+    foreign = origin is not None and origin not in friends and urlsplit_netloc(origin) != host.lower()
     if method not in _SAFE_METHODS and foreign and "authorization" not in headers:
         raise Refused(403, "cross_origin", "Another site may not change anything here.")
 
@@ -161,9 +152,10 @@ class Metrics:
 class Door:
     """Around every request: one server span, the trace id and security headers, origin checks, no bare 500."""
 
-    def __init__(self, app: ASGIApp, *, settings: Settings, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, keeper: Doorkeeper, settings: WebSettings, metrics: Metrics) -> None:
         self._app = app
-        self._has_key = bool(settings.api_key.get_secret_value())
+        self._keeper = keeper
+        self._settings = settings
         self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -182,30 +174,53 @@ class Door:
                     statuses.append(message["status"])
                     answer = MutableHeaders(scope=message)
                     answer["X-Trace-Id"] = trace_id
-                    for name, value in _SECURITY_HEADERS.items():
+                    standing = scope.get("state", {}).get("standing")
+                    for name, value in (_SECURITY_HEADERS | (standing.headers if standing else {})).items():
                         answer.setdefault(name, value)
                 await send(message)
 
-            await self._answer(scope, receive, sending, statuses)
-            route, status = _route(scope), statuses[0] if statuses else 0
+            await self._answer(scope, self._bounded(scope, receive), sending, statuses)
+            route, status = path_of(scope), statuses[0] if statuses else 0
             span.update_name(f"{method} {route}")
             span.set_attributes(
                 {"http.request.method": method, "http.route": route, "http.response.status_code": status}
             )
+        self._keeper.note(scope, status, trace_id)
         self._metrics.requests.labels(method, route, str(status)).inc()
         self._metrics.seconds.labels(route).observe(time.perf_counter() - started)
 
     async def _answer(self, scope: Scope, receive: Receive, send: Send, statuses: list[int]) -> None:
         try:
-            check_origin(scope["method"], Headers(scope=scope), self._has_key)
+            if len(scope["headers"]) > self._settings.max_headers:
+                raise Refused(TOO_MANY_HEADERS, "too_many_headers", "The request has too many headers.")
+            check_origin(scope["method"], Headers(scope=scope), self._keeper.closed, self._settings.cors_origins)
             await self._app(scope, receive, send)
         except EarshotError as error:
             await problem(error)(scope, receive, send)
+        except asyncio.CancelledError:  # the server was asked to end, and the time for finishing is over
+            if statuses:
+                raise
+            late = Unavailable("server", "The server is ending and could not finish this.", next_step="Send it again.")
+            await problem(late)(scope, receive, send)
         except Exception as error:  # a bug: the client gets a problem, the log gets the rest
             answer = internal_problem(error)
             if statuses:
                 raise  # too late for another answer: the server ends the connection
             await answer(scope, receive, send)
+
+    def _bounded(self, scope: Scope, receive: Receive) -> Receive:
+        """What comes in, as far as it may: the framework reads a body to its end wherever a route declares one."""
+        came, most = 0, self._settings.max_body_bytes
+
+        async def receiving() -> Message:
+            nonlocal came
+            message = await receive()
+            came += len(message.get("body", b""))
+            if came > most and getattr(scope.get("route"), "body_field", None) is not None:
+                raise too_large("The body is larger than this server accepts.", "EARSHOT_WEB__MAX_BODY_BYTES")
+            return message
+
+        return receiving
 
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
@@ -218,14 +233,18 @@ def mark_span(job: Job) -> None:
     )
 
 
-def _route(scope: Scope) -> str:
-    """The route's template: few values, whatever paths come in."""
-    return str(getattr(scope.get("route"), "path", None) or "(none)")
-
-
 def install(app: FastAPI, kit: Kit) -> Metrics:
-    """Give an app its adapters, the door and its metrics."""
-    metrics = Metrics()
-    app.state.kit, app.state.metrics = kit, metrics
-    app.add_middleware(Door, settings=kit.settings, metrics=metrics)
+    """Give an app its adapters, the door, its doorkeeper and its metrics."""
+    metrics, keeper, settings = Metrics(), Doorkeeper(kit), load(WebSettings)
+    app.state.kit, app.state.metrics, app.state.doorkeeper = kit, metrics, keeper
+    if settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(settings.cors_origins),
+            allow_methods=["GET", "POST", "PATCH", "DELETE"],
+            allow_headers=["Authorization", "Content-Type", "Idempotency-Key", "Last-Event-ID", "Range"],
+            expose_headers=["Location", "RateLimit", "RateLimit-Policy", "Retry-After", "X-Trace-Id"],
+            max_age=600,
+        )
+    app.add_middleware(Door, keeper=keeper, settings=settings, metrics=metrics)
     return metrics

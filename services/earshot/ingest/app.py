@@ -8,8 +8,9 @@ from fastapi import APIRouter, FastAPI, Header, Request, Response
 from pydantic import BaseModel, Field
 
 from earshot.adapters import problems, web
+from earshot.adapters.access import about_recordings, access, check_collection
 from earshot.adapters.problems import Refused, documented
-from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.web import Caller, KitOf
 from earshot.adapters.wiring import Kit
 from earshot.ingest import collections, letters_api, reprocess
 from earshot.ingest.accept import accept
@@ -95,12 +96,12 @@ router.include_router(reprocess.router)
     "/ingest",
     status_code=202,
     responses=documented(400, 408, 413, 415, 422, 429) | {202: {"description": "It will be processed."}},
-    openapi_extra={"requestBody": _FORM},
+    openapi_extra=access("write", limit="ingest") | {"requestBody": _FORM},
 )
 async def ingest(
     request: Request,
     response: Response,
-    tenant: Tenant,
+    caller: Caller,
     kit: KitOf,
     idempotency_key: IdempotencyKey = None,
 ) -> AcceptedView:
@@ -110,11 +111,13 @@ async def ingest(
         raise Refused(429, "too_many_uploads", "Too many uploads are being received.", next_step="Send it again later.")
     state.receiving += 1
     try:
-        async with offered(request, tenant, state.settings, idempotency_key) as offer:
+        async with offered(request, caller.tenant, state.settings, idempotency_key) as offer:
+            check_collection(caller, offer.details.collection)
             accepted = await accept(offer, kit.blobs, state.decoder, kit.catalog)
     finally:
         state.receiving -= 1
     web.mark_span(accepted.job)
+    about_recordings(request, accepted.job.recording_id)
     view = _view(accepted)
     response.headers["Location"] = view.links.job
     return view

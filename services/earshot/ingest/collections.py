@@ -9,8 +9,9 @@ from fastapi import APIRouter
 from fastapi import Path as PathParameter
 from pydantic import BaseModel, ConfigDict, Field
 
+from earshot.adapters.access import check_collection
 from earshot.adapters.problems import documented
-from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.web import Caller, KitOf
 from earshot.ingest.details import Collection, Line
 from earshot.kernel.events import MAX_HINT, Task
 from earshot.kernel.ports import CollectionSettings
@@ -35,14 +36,17 @@ class Wishes(BaseModel):
 
 
 @router.get("/collections/{collection}", responses=documented(422))
-async def get_collection(collection: Name, tenant: Tenant, kit: KitOf) -> Wishes:
+async def get_collection(collection: Name, caller: Caller, kit: KitOf) -> Wishes:
     """What is wished for the recordings of a collection."""
-    return _view(await kit.catalog.collection_settings(tenant, collection))
+    check_collection(caller, collection)
+    return _view(await kit.catalog.collection_settings(caller.tenant, collection))
 
 
 @router.patch("/collections/{collection}", responses=documented(422))
-async def change_collection(collection: Name, wishes: Wishes, tenant: Tenant, kit: KitOf) -> Wishes:
+async def change_collection(collection: Name, wishes: Wishes, caller: Caller, kit: KitOf) -> Wishes:
     """Change what is wished; what is left out stays. Holds for what is uploaded from then on."""
+    check_collection(caller, collection)
+    tenant = caller.tenant
     before = await kit.catalog.collection_settings(tenant, collection)
     after = replace(before, **wishes.model_dump(exclude_unset=True))
     await kit.catalog.configure_collection(tenant, collection, after)

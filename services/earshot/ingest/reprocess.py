@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
+from earshot.adapters.access import check_collection
 from earshot.adapters.problems import documented
-from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.web import Caller, KitOf
 from earshot.kernel.ledger import JobState
 from earshot.kernel.ports.reprocessing import Selection
 from earshot.kernel.telemetry import trace_headers
@@ -59,8 +60,10 @@ class Reprocessed(BaseModel):
 
 
 @router.post("/reprocess", status_code=202, responses=documented(422))
-async def reprocess(asked: ReprocessRequest, response: Response, tenant: Tenant, kit: KitOf) -> Reprocessed:
+async def reprocess(asked: ReprocessRequest, response: Response, caller: Caller, kit: KitOf) -> Reprocessed:
     """Transcribe recordings again, with the engine there is now; what was found of them is found until then."""
+    check_collection(caller, asked.collection or "")
+    tenant = caller.tenant
     as_of = asked.before or datetime.now(UTC)
     selection = Selection(as_of, asked.engine, asked.degraded, asked.collection)
     matching = await kit.catalog.matching(tenant, selection)

@@ -13,16 +13,17 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from earshot import __version__
 from earshot.adapters import problems, rerankers, web
+from earshot.adapters.access import about_recordings, access, doorkeeper_of
 from earshot.adapters.encoders import choose
 from earshot.adapters.named_encoders import encoder_of
 from earshot.adapters.problems import documented
-from earshot.adapters.web import KitOf, Tenant
+from earshot.adapters.web import Caller, KitOf, Operator, Tenant
 from earshot.adapters.wiring import Kit
 from earshot.kernel.ports import Encoder, Job, QualityBounds
 from earshot.kernel.ports.indexes import Index
 from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
-from earshot.query import cues, media
+from earshot.query import audit, cues, keys, media, tenants
 from earshot.query.alias import Alias
 from earshot.query.found import FoundJob, FoundRecording
 from earshot.query.health import About, Readiness, degraded_of, diarization_of, engines_of, readiness
@@ -54,24 +55,31 @@ health = APIRouter(tags=["health"])
 # --- what this is -----------------------------------------------------------------------------------------------
 
 
-@api.get("/", tags=["about"], responses=documented())
-async def about(_tenant: Tenant, kit: KitOf) -> About:
-    """What this is, its version, and the engines in use."""
+@api.get("/", tags=["about"], responses=documented(), openapi_extra=access(audited=False))
+async def about(caller: Caller, kit: KitOf) -> About:
+    """What this is, its version, the engines in use, and who is asking."""
     beats = await kit.catalog.heartbeats()
     engines = engines_of(beats)
-    return About(version=__version__, engines=engines, degraded=degraded_of(engines), diarization=diarization_of(beats))
+    return About(
+        version=__version__,
+        engines=engines,
+        degraded=degraded_of(engines),
+        diarization=diarization_of(beats),
+        tenant=caller.tenant,
+        scopes=sorted(caller.scopes),
+    )
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------
 
 
-@api.get("/jobs/{id}", tags=["jobs"], responses=documented(404))
+@api.get("/jobs/{id}", tags=["jobs"], responses=documented(404), openapi_extra=access(audited=False))
 async def get_job(job: FoundJob) -> JobView:
     """How far a job is."""
     return job_view(job)
 
 
-@api.delete("/jobs/{id}", tags=["jobs"], responses=documented(404, 409))
+@api.delete("/jobs/{id}", tags=["jobs"], responses=documented(404, 409), openapi_extra=access("write"))
 async def cancel_job(job: FoundJob, tenant: Tenant, kit: KitOf) -> JobView:
     """Cancel a job that has not ended; what it made so far is removed."""
     return job_view(await kit.catalog.cancel(tenant, job.id, trace_headers()))
@@ -93,7 +101,13 @@ def _streams(request: Request) -> Streams:
     return streams
 
 
-@api.get("/jobs/{id}/events", tags=["jobs"], response_class=EventSourceResponse, responses=documented(404, 429))
+@api.get(
+    "/jobs/{id}/events",
+    tags=["jobs"],
+    response_class=EventSourceResponse,
+    responses=documented(404, 429),
+    openapi_extra=access(audited=False),
+)
 async def job_events(
     job: FoundJob,
     tenant: Tenant,
@@ -116,11 +130,15 @@ async def job_trace(job: FoundJob, tenant: Tenant, kit: KitOf) -> TraceView:
 # --- the question -----------------------------------------------------------------------------------------------
 
 
-@api.post("/query", tags=["query"], responses=documented(422))
-async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf) -> SearchAnswer:
+@api.post("/query", tags=["query"], responses=documented(422), openapi_extra=access("read", limit="search"))
+async def ask(request: Request, asked: SearchRequest, caller: Caller, kit: KitOf) -> SearchAnswer:
     """Find what was said, by words and by meaning; each hit points at its second."""
     encoder = await request.app.state.alias.encoder()
-    return await search(asked, tenant, encoder, kit.vectors, kit.catalog, request.app.state.judge)
+    within = None if caller.collections is None else tuple(sorted(caller.collections))
+    judge = request.app.state.judge
+    answer = await search(asked, caller.tenant, encoder, kit.vectors, kit.catalog, judge, within)
+    about_recordings(request, *(hit.recording_id for hit in answer.hits))
+    return answer
 
 
 # --- recordings -------------------------------------------------------------------------------------------------
@@ -128,7 +146,7 @@ async def ask(request: Request, asked: SearchRequest, tenant: Tenant, kit: KitOf
 
 @api.get("/recordings", tags=["recordings"], responses=documented(422))
 async def list_recordings(
-    tenant: Tenant,
+    caller: Caller,
     kit: KitOf,
     quality: Annotated[QualityBounds, Depends(quality_bounds)],
     collection: Annotated[str | None, Query(max_length=64, pattern=r"^[\w .-]*$")] = None,
@@ -137,7 +155,10 @@ async def list_recordings(
 ) -> RecordingList:
     """Recordings, newest first; those that were not measured are outside every bound of quality."""
     before = read_cursor(cursor) if cursor else None
-    found = await kit.catalog.recordings(tenant, collection=collection, quality=quality, before=before, limit=limit + 1)
+    tenant, among = caller.tenant, caller.collections
+    found = await kit.catalog.recordings(
+        tenant, collection=collection, among=among, quality=quality, before=before, limit=limit + 1
+    )
     shown = found[:limit]
     items = [recording_view(recording, await kit.catalog.job(tenant, recording.id)) for recording in shown]
     return RecordingList(items=items, next=cursor_of(shown[-1]) if len(found) > limit else None)
@@ -150,8 +171,9 @@ async def get_recording(recording: FoundRecording, tenant: Tenant, kit: KitOf) -
 
 
 @api.delete("/recordings/{id}", tags=["recordings"], status_code=204, responses=documented(404))
-async def erase_recording(recording: FoundRecording, tenant: Tenant, kit: KitOf) -> Response:
+async def erase_recording(request: Request, recording: FoundRecording, tenant: Tenant, kit: KitOf) -> Response:
     """Erase a recording: it cannot be found from now on, and all that was made of it is removed."""
+    await doorkeeper_of(request).record(request)
     await kit.catalog.erase(tenant, recording.id, trace_headers())
     return Response(status_code=204)
 
@@ -210,6 +232,7 @@ def missing_of(job: Job | None) -> list[cues.Missing]:
     tags=["recordings"],
     response_class=Response,
     responses=documented(404, 416) | {206: {"description": "The range asked for."}},
+    openapi_extra=access(ticket=True),
 )
 async def get_audio(request: Request, recording: FoundRecording, kit: KitOf) -> Response:
     """The audio as it was uploaded; byte ranges are supported."""
@@ -217,6 +240,9 @@ async def get_audio(request: Request, recording: FoundRecording, kit: KitOf) -> 
 
 
 api.include_router(speakers_router)
+api.include_router(keys.router)
+api.include_router(tenants.router)
+api.include_router(audit.router)
 
 
 # --- health -----------------------------------------------------------------------------------------------------
@@ -244,8 +270,13 @@ async def ready(
     return result
 
 
-@health.get("/metrics", response_class=PlainTextResponse, responses=documented())
-async def metrics(request: Request, _tenant: Tenant) -> Response:
+@health.get(
+    "/metrics",
+    response_class=PlainTextResponse,
+    responses=documented(),
+    openapi_extra=access("admin", audited=False),
+)
+async def metrics(request: Request, _operator: Operator) -> Response:
     """Prometheus metrics of this process."""
     return Response(generate_latest(request.app.state.metrics.registry), media_type=CONTENT_TYPE_LATEST)
 

@@ -50,6 +50,8 @@ class About(BaseModel):
     engines: list[dict[str, Any]] = Field(description="What each worker says of the engine or model it uses.")
     degraded: list[str] = Field(description="What a fallback does now, and how to turn the real thing on.")
     diarization: Diarization
+    tenant: str = Field("", description="Whose things you see.")
+    scopes: list[str] = Field(default_factory=list, description="What you may do.")
 
 
 async def readiness(kit: Kit, settings: QuerySettings, *, with_stages: bool = True) -> Readiness:

@@ -4,35 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Request
 from fastapi.responses import FileResponse
-from pydantic import BaseModel, Field
-
-from earshot.adapters import web
-from earshot.adapters.problems import Refused
-from earshot.adapters.web import KitOf
 
 UI = Path(__file__).parent / "ui"
 
 pages = APIRouter(include_in_schema=False)
-
-
-class Login(BaseModel):
-    """The key, typed into the page."""
-
-    key: str = Field(max_length=500)
-
-
-@pages.post("/login", status_code=204)
-async def login(request: Request, given: Login, kit: KitOf) -> Response:
-    """Remember the key in a cookie, for players and event streams, which cannot send headers."""
-    key = kit.settings.api_key.get_secret_value()
-    if not key or not web.same(given.key, key):
-        raise Refused(401, "not_authenticated", "This is not the API key.", headers={"WWW-Authenticate": "Bearer"})
-    response = Response(status_code=204)
-    secure = request.url.scheme == "https"
-    response.set_cookie(web.COOKIE, web.session_of(key), httponly=True, samesite="strict", secure=secure, path="/")
-    return response
 
 
 _FILES = {

@@ -67,8 +67,33 @@ class _Finding:
     judge: Judge | None
     question: Question
     called: tuple[tuple[str, str], ...] = ()
+    within: tuple[str, ...] | None = None
     reranker: str | None = None
     notices: list[str] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Found:
+    """The best passages, before anything is known of their recordings; and what a search says beside its hits."""
+
+    passages: list[ScoredPassage]
+    reranker: str | None
+    notices: list[str]
+
+
+async def find(
+    request: SearchRequest,
+    tenant: str,
+    encoder: Encoder,
+    vectors: VectorStore,
+    library: Library,
+    judge: Judge | None = None,
+    within: tuple[str, ...] | None = None,
+) -> Found:
+    """As :func:`search`, but passages, for who makes something else of them than hits. Through the gate as well."""
+    called = await _called(request.filters.speaker, tenant, library)
+    finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query), called, within)
+    return Found(await _find(finding), finding.reranker, finding.notices)
 
 
 async def search(
@@ -78,30 +103,37 @@ async def search(
     vectors: VectorStore,
     library: Library,
     judge: Judge | None = None,
+    within: tuple[str, ...] | None = None,
 ) -> SearchAnswer:
     """The passages of a tenant that answer a question best.
 
     Nothing erased is shown or counts, whatever the index still holds. Passages that overlap are one hit: of two
-    revisions the higher, else the better one. A reranker that fails is left out, and the answer says so.
+    revisions the higher, else the better one. A reranker that fails is left out, and the answer says so. ``within``:
+    the only collections that are looked in.
 
     Raises:
         Unavailable: the vector store, the catalog or the model does not answer.
     """
     started = time.perf_counter()
     with span("search", **{"earshot.mode": request.mode, "earshot.top_k": request.top_k}) as current:
-        called = await _called(request.filters.speaker, tenant, library)
-        finding = _Finding(request, tenant, encoder, vectors, library, judge, read(request.query), called)
-        found = await _find(finding)
+        found = await find(request, tenant, encoder, vectors, library, judge, within)
         with span("look up the recordings"):
-            hits = await described(found, request.query, tenant, library)
+            hits = await described(found.passages, request.query, tenant, library)
         took_ms = round((time.perf_counter() - started) * 1000)
         return SearchAnswer(
             hits=hits,
             took_ms=took_ms,
             trace_id=trace_id_of(current),
-            reranker=finding.reranker,
-            notices=finding.notices,
+            reranker=found.reranker,
+            notices=found.notices,
         )
+
+
+async def filters_of(
+    given: Filters, tenant: str, library: Library, within: tuple[str, ...] | None = None
+) -> SearchFilters:
+    """Filters as the vector store takes them, names of speakers looked up. Raises ``Permanent``."""
+    return replace(_filters(given, await _called(given.speaker, tenant, library)), collections=within)
 
 
 async def _find(finding: _Finding) -> list[ScoredPassage]:
@@ -126,7 +158,7 @@ async def _candidates(finding: _Finding, limit: int) -> Candidates:
     """What the store finds by words and by meaning, side by side, as far as the mode asks for either."""
     request, encoder = finding.request, finding.encoder
     index = ids.index_name(encoder.model, encoder.dimensions)
-    filters = _filters(request.filters, finding.called)
+    filters = replace(_filters(request.filters, finding.called), collections=finding.within)
 
     async def ask(mode: SearchMode) -> list[ScoredPassage]:
         text, vector = finding.question.keywords, None

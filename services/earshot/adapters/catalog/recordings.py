@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import fields
 from datetime import datetime
 from typing import Any
@@ -108,6 +108,7 @@ class RecordingsPart(Part):
         tenant: str,
         *,
         collection: str | None = None,
+        among: Collection[str] | None = None,
         quality: QualityBounds | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
@@ -117,6 +118,8 @@ class RecordingsPart(Part):
         query = sa.select(t.recordings).where(c.tenant == tenant, c.state != "erased")
         if collection is not None:
             query = query.where(c.collection == collection)
+        if among is not None:
+            query = query.where(c.collection.in_(among))
         if quality is not None:
             query = query.where(*_within(quality))
         if before is not None:

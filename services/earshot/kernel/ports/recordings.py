@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -134,6 +134,7 @@ class Recordings(Protocol):
         tenant: str,
         *,
         collection: str | None = None,
+        among: Collection[str] | None = None,
         quality: QualityBounds | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,

@@ -80,6 +80,7 @@ class SearchFilters:
     """What a hit must satisfy; empty or ``None`` fields do not restrict. Times bound ``recorded_at``, inclusively.
 
     ``called`` goes with ``speaker``: (recording, label) of those who have it for a name, and count as well.
+    ``collections`` are the only ones that are looked in, beside ``collection``; ``None``: all.
     """
 
     recording_ids: tuple[str, ...] = ()
@@ -89,6 +90,7 @@ class SearchFilters:
     language: str | None = None
     recorded_from: datetime | None = None
     recorded_to: datetime | None = None
+    collections: tuple[str, ...] | None = None
 
 
 SearchMode = Literal["hybrid", "keyword", "vector"]

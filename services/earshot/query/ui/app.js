@@ -1,5 +1,6 @@
 const API = "/api/v1";
 const FINAL = ["completed", "failed", "cancelled"];
+const AGAIN_MS = 3000;
 const $ = (id) => document.getElementById(id);
 const player = $("player");
 let next = null;
@@ -10,9 +11,18 @@ function make(tag, attributes = {}, ...children) {
   return element;
 }
 
+function send(path, options = {}) {
+  const key = sessionStorage.getItem("key");
+  const headers = { ...options.headers, ...(key && { Authorization: `Bearer ${key}` }) };
+  return fetch(API + path, { ...options, headers });
+}
+
 async function call(path, options = {}) {
-  const answer = await fetch(API + path, options);
-  if (answer.status === 401) $("login").hidden = false;
+  const answer = await send(path, options);
+  if (answer.status === 401) {
+    sessionStorage.removeItem("key");
+    $("login").hidden = false;
+  }
   const body = answer.status === 204 ? null : await answer.json();
   if (!answer.ok) throw new Error(`${body.detail} ${body.next_step}`);
   return body;
@@ -38,13 +48,19 @@ function highlighted(text, query) {
   return text.split(/([\p{L}\p{N}]+)/u).map((part) => (wanted.has(part.toLowerCase()) ? make("mark", { textContent: part }) : part));
 }
 
-function play(hit) {
+// A player sends no headers: where a key is needed, a ticket in the URL stands for it for an hour.
+async function ticket() {
+  if (!sessionStorage.getItem("key")) return "";
+  return `?ticket=${(await call("/tickets", { method: "POST" })).ticket}`;
+}
+
+async function play(hit) {
   if (!hit.media_url) return;
   const seconds = hit.start_ms / 1000;
   const source = hit.media_url.split("#")[0];
   player.hidden = false;
   if (player.dataset.source === source) player.currentTime = seconds;
-  else player.src = `${source}#t=${seconds}`;
+  else player.src = `${source}${await ticket()}#t=${seconds}`;
   player.dataset.source = source;
   player.play().catch((error) => { $("message").textContent = `The audio does not play: ${error.message}`; });
 }
@@ -64,7 +80,7 @@ function hitItem(hit, query) {
   const said = make("span", { className: "said" }, ...highlighted(hit.text, query));
   if (hit.context_before) said.prepend(make("span", { className: "context", textContent: `… ${hit.context_before} ` }));
   if (hit.context_after) said.append(make("span", { className: "context", textContent: ` ${hit.context_after} …` }));
-  const button = make("button", { className: "hit", type: "button", onclick: () => play(hit) }, where, said);
+  const button = make("button", { className: "hit", type: "button", onclick: () => attempt(() => play(hit)) }, where, said);
   button.title = hit.media_url ? "Play from here" : "This transcript has no audio";
   const item = make("li", {}, button);
   item.dataset.recording = hit.recording_id;
@@ -100,12 +116,26 @@ function show(item, job) {
 function follow(item, job) {
   show(item, job);
   if (FINAL.includes(job.state)) return;
-  const events = new EventSource(`${API}/jobs/${job.id}/events`);
-  events.addEventListener("job", (event) => {
-    const now = JSON.parse(event.data);
-    if (item.isConnected) show(item, now);
-    if (!item.isConnected || FINAL.includes(now.state)) events.close();
-  });
+  watch(item, job).catch(() => setTimeout(() => item.isConnected && follow(item, job), AGAIN_MS));
+}
+
+// An EventSource sends no headers, so the events are read from the answer's body.
+async function watch(item, job) {
+  const answer = await send(`/jobs/${job.id}/events`);
+  if (!answer.ok) return;
+  const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
+  let text = "";
+  for (;;) {
+    const { value, done } = await reader.read();
+    if (done) return;
+    const events = (text + value).split(/\r?\n\r?\n/);
+    text = events.pop();
+    for (const event of events) {
+      const data = event.split(/\r?\n/).filter((line) => line.startsWith("data:"));
+      if (data.length) show(item, JSON.parse(data.map((line) => line.slice(5)).join("")));
+    }
+    if (!item.isConnected) return reader.cancel();
+  }
 }
 
 function speakerForm(path, speaker) {
@@ -143,6 +173,7 @@ function recordingItem(recording) {
   const title = recording.title || "Untitled";
   const duration = recording.duration_ms ? ` · ${clock(recording.duration_ms)}` : "";
   const name = make("a", { className: "name", textContent: title + duration, href: `${API}/recordings/${recording.id}/transcript?format=txt`, title: sound(recording.quality) });
+  name.onclick = (event) => sessionStorage.getItem("key") && (event.preventDefault(), attempt(() => read(recording.id)));
   const speakers = make("button", { type: "button", textContent: "Speakers" });
   speakers.setAttribute("aria-label", `Speakers of ${title}`);
   speakers.onclick = () => attempt(() => listSpeakers(item, recording.id));
@@ -159,6 +190,12 @@ function recordingItem(recording) {
   });
   if (recording.job) follow(item, recording.job);
   return item;
+}
+
+async function read(id) {
+  const answer = await send(`/recordings/${id}/transcript?format=txt`);
+  if (!answer.ok) throw new Error((await answer.json()).detail);
+  location.assign(URL.createObjectURL(await answer.blob()));
 }
 
 async function list(cursor = "") {
@@ -199,10 +236,7 @@ $("upload").addEventListener("submit", upload);
 $("more").addEventListener("click", () => attempt(() => list(next)));
 $("login").addEventListener("submit", (event) => {
   event.preventDefault();
-  const options = { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify({ key: $("key").value }) };
-  attempt(async () => {
-    if (!(await fetch("/login", options)).ok) throw new Error("This is not the API key.");
-    await start();
-  });
+  sessionStorage.setItem("key", $("key").value);
+  attempt(start);
 });
 attempt(start);
