@@ -152,3 +152,25 @@ def test_a_record_in_flight_that_compaction_removed_holds_nothing_after_a_rewind
     book.delivered(P, 4, 1)
     book.acked(P, 4, 1)
     assert book.next_commit(P) == 5
+
+
+def test_a_log_that_ends_before_the_commit_is_committed_anew() -> None:
+    """It was made again, or cut: with the old commit kept, what comes in up to there would be skipped one day."""
+    book: Offsets[str] = Offsets()
+    book.committed(P, 100)
+    assert book.delivered(P, 0, 1) == 100
+    assert book.delivered(P, 1, 1) == 1
+    assert book.next_commit(P) is None
+    book.acked(P, 0, 1)
+    assert book.next_commit(P) == 1
+    book.acked(P, 1, 1)
+    assert book.next_commit(P) == 2
+
+
+def test_a_delivery_says_which_was_to_be_expected() -> None:
+    book: Offsets[str] = Offsets()
+    assert book.delivered(P, 7, 1) is None
+    assert book.delivered(P, 12, 1) == 8
+    book.rewind()
+    book.committed(P, 3)
+    assert book.delivered(P, 3, 1) == 3

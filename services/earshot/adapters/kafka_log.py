@@ -15,6 +15,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidConfigurationError,
     InvalidReplicationFactorError,
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     TopicAlreadyExistsError,
@@ -30,6 +31,8 @@ from earshot.kernel.errors import EarshotError, LimitExceeded, Misconfigured, Un
 REQUEST_S = 15.0
 MAX_RECORD = 1024 * 1024
 """Bytes of one request (``max.message.bytes`` of a broker is 1,048,588 by default)."""
+TRIES = 4
+"""Of a question that any broker can answer."""
 _POLL_MS = 500
 
 log = structlog.get_logger()
@@ -119,7 +122,7 @@ class KafkaLog:
         with _reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
-                there = set(await admin.list_topics())
+                there = set(await _topics(admin))
                 wanted = [
                     NewTopic(name, partitions, self._replication, topic_configs=dict(settings))
                     for name, settings in topics.items()
@@ -136,7 +139,7 @@ class KafkaLog:
         with _reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
-                there = set(await admin.list_topics())
+                there = set(await _topics(admin))
                 return await kafka_topics.described(admin, [name for name in topics if name in there])
 
     async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
@@ -164,7 +167,7 @@ class KafkaLog:
         """Return when the broker answers."""
         with _reported():
             async with asyncio.timeout(self._request_s):
-                await (await self._started_admin()).list_topics()
+                await _topics(await self._started_admin())
         self.guards.alive()
 
     async def close(self) -> None:
@@ -183,11 +186,11 @@ class KafkaLog:
         with _reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
-                there = set(await admin.list_topics())
+                there = set(await _topics(admin))
                 for topic in topics:
                     if topic not in there:
                         raise missing(topic)
-                found: list[dict[str, Any]] = await admin.describe_topics(list(topics))
+                found: list[dict[str, Any]] = await _of_any(partial(admin.describe_topics, list(topics)))
         return found
 
     async def _settled(self, topic: str) -> None:
@@ -301,6 +304,23 @@ async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
             await asyncio.sleep(0.1)
 
 
+async def _of_any(call: Callable[[], Awaitable[Any]]) -> Any:
+    """Ask what any broker can answer: the client picks one, which may be the one of several that has just died."""
+    for _ in range(TRIES - 1):
+        try:
+            return await call()
+        except KafkaError as error:
+            if not error.retriable:
+                raise
+            await asyncio.sleep(0.1)
+    return await call()
+
+
+async def _topics(admin: AIOKafkaAdminClient) -> list[str]:
+    found: list[str] = await _of_any(admin.list_topics)
+    return found
+
+
 def _record(message: Any) -> Record:
     headers = tuple((name, value) for name, value in message.headers)
     place = (message.partition, message.offset, message.timestamp)
@@ -331,6 +351,12 @@ def _reported() -> Iterator[None]:
     except UnknownTopicOrPartitionError as error:
         raise Misconfigured(
             f"The topic or partition does not exist: {error}.", next_step="Run `earshot topics create`."
+        ) from error
+    except InvalidTimestampError as error:
+        raise Unavailable(
+            "broker",
+            "Kafka refuses a record for its time.",
+            next_step="Set the clocks of this machine and of the broker, or run: earshot topics create --repair",
         ) from error
     except (KafkaError, TimeoutError, OSError) as error:
         cause = str(error) or type(error).__name__

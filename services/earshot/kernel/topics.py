@@ -51,12 +51,14 @@ class Topic:
     def configuration(self) -> dict[str, str]:
         """How a broker is to keep it, in the settings of Kafka.
 
-        A compacted topic is cleaned in time even where little is written: an erased transcript must not stay.
+        A compacted topic is cleaned in time even where little is written: an erased transcript must not stay. Records
+        bear the time of their arrival: by a wrong clock of its producer one would be refused, or deleted unread.
         """
+        arrival = {"message.timestamp.type": "LogAppendTime"}
         if self.compacted:
-            return {"cleanup.policy": "compact", "max.compaction.lag.ms": str(self.retention_ms)}
+            return {"cleanup.policy": "compact", "max.compaction.lag.ms": str(self.retention_ms), **arrival}
         kept = {"cleanup.policy": "delete", "retention.ms": str(self.retention_ms)}
-        return kept | {"segment.ms": str(ROLL_MS)}
+        return {**kept, "segment.ms": str(ROLL_MS), **arrival}
 
     @property
     def dead_letters(self) -> Topic:

@@ -48,9 +48,9 @@ class LowestUnacked(_Base):
         super().__init__(*args, **kwargs)
         self._read_offset = _Unfiltered()
 
-    def track_delivery(self, partition: TP, offset: int, generation: int) -> None:
-        """Note a record in the moment in which it is handed to the conductor."""
-        self.offsets.delivered(partition, offset, generation)
+    def track_delivery(self, partition: TP, offset: int, generation: int) -> int | None:
+        """Note a record in the moment in which it is handed to the conductor; return the offset to be expected."""
+        return self.offsets.delivered(partition, offset, generation)
 
     def ack(self, message: Any) -> bool:
         """Note an acknowledgement; those of an older generation are ignored, their records come again."""

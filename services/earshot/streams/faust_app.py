@@ -20,6 +20,10 @@ MIN_BUFFER = 16
 """Events. When a buffer was full Faust looks again only after a second; what is left in it must last as long."""
 
 
+ANSWER_S = 10.0
+"""A broker that answers nothing for so long beyond what it may take for a rebalance is gone."""
+
+
 def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: Path, arrive: Arrive) -> faust.App:
     """The app of a stage: one agent, one event at a time, nothing acknowledged but by ``arrive``'s second argument.
 
@@ -59,6 +63,9 @@ def _membership(worker: WorkerSettings, deadline_s: float) -> dict[str, Any]:
     return {
         "consumer_group_instance_id": worker.instance_id or None,
         "broker_session_timeout": worker.session_timeout_s,
+        "broker_request_timeout": max(worker.session_timeout_s, worker.rebalance_timeout_s) + ANSWER_S,
+        "consumer_metadata_max_age_ms": int(worker.metadata_s * 1000),
+        "producer_metadata_max_age_ms": int(worker.metadata_s * 1000),
         "broker_heartbeat_interval": worker.broker_heartbeat_s,
         "broker_rebalance_timeout": worker.rebalance_timeout_s,
         "broker_max_poll_interval": max(worker.poll_interval_s, 4 * deadline_s),

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import faust
 import structlog
 from aiokafka.errors import (
+    InvalidTimestampError,
     KafkaError,
     MessageSizeTooLargeError,
     RecordListTooLargeError,
@@ -119,6 +120,12 @@ def refusal(topic: str, error: Exception) -> Exception:
         )
     if isinstance(cause, TopicAuthorizationFailedError):
         return Misconfigured(f"The broker does not let us write to {topic}.", next_step="Grant the worker access.")
+    if isinstance(cause, InvalidTimestampError):
+        return Unavailable(
+            "broker",
+            f"{topic} refuses a record for its time.",
+            next_step="Set the clocks of this machine and of the broker, or run: earshot topics create --repair",
+        )
     if isinstance(cause, (KafkaError, OSError, TimeoutError)):
         return Unavailable(
             "broker",

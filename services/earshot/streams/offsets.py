@@ -45,13 +45,25 @@ class Offsets(Generic[P]):
     def __init__(self) -> None:
         self._partitions: dict[P, _Partition] = {}
 
-    def delivered(self, partition: P, offset: int, generation: int) -> None:
-        """A record is on its way to the stage. Records of another generation replace those before."""
+    def delivered(self, partition: P, offset: int, generation: int) -> int | None:
+        """A record is on its way to the stage. Records of another generation replace those before.
+
+        A record before the commit shows that the log ended before that, so that the position was reset: commits begin
+        anew.
+
+        Returns:
+            the offset that was to be expected; ``None`` where nothing was delivered or committed before.
+        """
         known = self._partitions.setdefault(partition, _Partition(generation))
         if known.rewound or known.generation != generation:
             known.restart(generation)
+        expected = known.committed if known.end is None else known.end
+        if known.committed is not None and offset < known.committed:
+            known.restart(generation)
+            known.committed = None
         known.in_flight.add(offset)
         known.end = offset + 1 if known.end is None else max(known.end, offset + 1)
+        return expected
 
     def acked(self, partition: P, offset: int, generation: int) -> bool:
         """The stage is done with a record; ``False`` when it is of a revoked partition or an older generation."""

@@ -33,4 +33,5 @@ class WorkerSettings(BaseSettings):
     broker_heartbeat_s: float = Field(3.0, gt=0, description="Between two heartbeats to the broker.")
     rebalance_timeout_s: float = Field(60.0, gt=0, description="The broker's patience in a rebalance.")
     poll_interval_s: float = Field(3600.0, gt=0, description="Longest time without a fetch before leaving the group.")
+    metadata_s: float = Field(300.0, gt=0, description="Between two looks for partitions that a topic got besides.")
     instance_id: str = Field("", description="Static member of the group, for StatefulSets: set it to the pod's name.")

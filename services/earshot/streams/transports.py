@@ -20,7 +20,7 @@ SAFE_SETTINGS: dict[str, Any] = {
     "broker_max_poll_records": 100,
     "consumer_auto_offset_reset": "earliest",
     "producer_acks": -1,
-    "producer_request_timeout": 120.0,  # delivery.timeout.ms of Kafka's own producer; Faust would wait 20 minutes
+    "producer_request_timeout": 30.0,  # request.timeout.ms of Kafka's own producer; Faust would wait 20 minutes
     "processing_guarantee": "at_least_once",
     "table_standby_replicas": 0,
     "topic_disable_leader": True,
