@@ -7,8 +7,10 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
+from earshot.adapters.catalog.answers import AnswersPart, SpendingPart
 from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
 from earshot.adapters.catalog.audit import AuditPart
+from earshot.adapters.catalog.census import CensusPart
 from earshot.adapters.catalog.engine import Database
 from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
@@ -51,6 +53,9 @@ class Catalog(
     RetentionPart,
     KeysPart,
     AuditPart,
+    AnswersPart,
+    SpendingPart,
+    CensusPart,
 ):
     """Everything the kernel asks of a catalog; each part is a file of its own.
 

@@ -197,12 +197,26 @@ class Library(Protocol):
         *,
         recording_ids: Collection[str] | None = None,
         collection: str | None = None,
+        among: Collection[str] | None = None,
         language: str | None = None,
         recorded_from: datetime | None = None,
         recorded_to: datetime | None = None,
         limit: int = 100,
     ) -> Census:
-        """Recordings that may be shown and satisfy all of these; ``recording_ids`` of ``None`` means any."""
+        """Recordings that may be shown and satisfy all of these; ``None`` does not restrict.
 
-    async def collection_names(self, tenant: str, limit: int) -> list[tuple[str, datetime]]:
+        Args:
+            tenant: whose.
+            recording_ids: only these.
+            collection: the one they are in.
+            among: the only collections that may be seen at all.
+            language: as spoken.
+            recorded_from: recorded then or later.
+            recorded_to: recorded then or earlier.
+            limit: so many are named.
+        """
+
+    async def collection_names(
+        self, tenant: str, limit: int, among: Collection[str] | None = None
+    ) -> list[tuple[str, datetime]]:
         """Collections that have a recording, by name, each with the moment it began."""
