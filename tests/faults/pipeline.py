@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -152,10 +153,12 @@ class Copier:
             raise Permanent("This one never.", code="never")
         if how == "transient" and tries <= 3:
             raise Unavailable("engine", "The engine is warming up.")
-        if how == "bug":
+        if how == "bug" and not self._shelf.notes("mended"):
             raise ZeroDivisionError("a bug")
         if how == "hang":
             await asyncio.Event().wait()
+        if how == "block":
+            time.sleep(3600)  # noqa: ASYNC251 - the fault: the event loop does not turn
         while how in ("slow", "down") and not self._shelf.notes("release"):
             if how == "down":
                 raise Unavailable("engine", "The engine is down.")
@@ -196,8 +199,9 @@ async def _withdraw(stale: Sequence[Stale]) -> AsyncIterator[Output]:
 
 
 def text_of(event: SegmentCut) -> str:
-    """What a segment says."""
-    return f"{event.recording_id} at {event.index}"
+    """What a segment says; so many characters of it where its language is ``size:N``."""
+    said, size = f"{event.recording_id} at {event.index}", event.language.removeprefix("size:")
+    return said.ljust(int(size), ".") if size.isdigit() else said
 
 
 def transcript(event: SegmentCut, text: str) -> SegmentTranscribed:

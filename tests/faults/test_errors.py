@@ -13,6 +13,7 @@ from earshot.kernel.events import SegmentCut, StageProgressed
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS, RECORDINGS_PROGRESS
 from tests.fakes_stream import record_of
 from tests.faults.conftest import EITHER
+from tests.faults.guarantees import Outcome
 from tests.faults.system import System
 from tests.waiting import eventually
 
@@ -29,7 +30,10 @@ def poison(system: System) -> list[Record]:
     return [Record(good.topic, good.key, value, (("origin", value[-2:]),)) for value in values]
 
 
-async def test_poison_and_permanent_errors_are_put_aside_and_transient_ones_waited_out(system: System) -> None:
+@pytest.mark.row(11, "bad bytes, an unknown schema, a missing field, trailing bytes, a null, among good events")
+async def test_poison_and_permanent_errors_are_put_aside_and_transient_ones_waited_out(
+    system: System, outcome: Outcome
+) -> None:
     bad = poison(system)
     never, later, *good = system.segments(8)
     never, later = (
@@ -42,9 +46,12 @@ async def test_poison_and_permanent_errors_are_put_aside_and_transient_ones_wait
     await system.publish(later, *good[3:])
     refused = record_of(never, -1)
     system.expected.poison = [record.value for record in (*bad, refused)]
-    system.start("copier")
-    system.start("shelver")
-    await system.settles()
+    outcome.hit(await system.behind("copier"), faults=len(bad) + 1)
+    with outcome.recovering():
+        system.start("copier")
+        system.start("shelver")
+        await system.settles()
+    await system.account(outcome)
 
     letters = {record.value: record for record in await system.letters()}
     places = {r.value: {(r.partition, r.offset)} for r in await system.records(AUDIO_SEGMENTS)}
@@ -64,17 +71,34 @@ async def test_poison_and_permanent_errors_are_put_aside_and_transient_ones_wait
     assert len(system.shelf.notes("transient")) >= 4
 
 
-async def test_an_unknown_error_stops_the_worker_and_its_offset_is_not_passed(system: System) -> None:
-    bug, *_ = system.segments(1)
-    await system.publish(bug.model_copy(update={"language": "bug"}), arrives=False)
-    worker = system.start("copier")
-    assert await worker.ended() == 70
-    assert "ZeroDivisionError" in worker.log()
-    assert await system.behind("copier") == 1
-    assert await system.letters() == []
+@pytest.mark.row(2, "permanent, transient and unknown errors among good events; stock Faust commits past each")
+async def test_an_error_is_put_aside_waited_out_or_stops_the_worker_and_no_offset_passes_it(
+    system: System, outcome: Outcome
+) -> None:
+    kinds = ("permanent", "transient", "bug")
+    events = [
+        event.model_copy(update={"language": kind}) for event, kind in zip(system.segments(3), kinds, strict=True)
+    ]
+    never, later, bug = events
+    await system.publish(never, arrives=False)
+    await system.publish(later, *system.segments(6), bug, *system.segments(6))
+    system.expected.poison = [record_of(never, -1).value]
+    for _ in range(2):  # whoever starts it again does not help
+        outcome.hit(await system.behind("copier"), faults=len(kinds))
+        worker = system.start("copier")
+        assert await worker.ended() == 70
+        assert "ZeroDivisionError" in worker.log()
+        assert await system.behind("copier") > 0
+    system.shelf.note("mended")
+    with outcome.recovering():
+        system.start("copier")
+        system.start("shelver")
+        await system.settles()
+    await system.account(outcome)
 
 
-async def test_a_slow_first_message_is_not_passed_by_the_fast_ones_behind_it(system: System) -> None:
+@pytest.mark.row(3, "the first message slow, eight behind it done; then `kill -9`; stock Faust loses the first")
+async def test_a_slow_first_message_is_not_passed_by_the_fast_ones_behind_it(system: System, outcome: Outcome) -> None:
     """The report is faust-streaming #606: with ``kill -9`` the first message was lost.
 
     Here the second batch is done, acknowledged and would be committed while the first is still in work.
@@ -90,11 +114,14 @@ async def test_a_slow_first_message_is_not_passed_by_the_fast_ones_behind_it(sys
     await eventually(lambda: committed(system))  # so a commit came after the second batch
     worker.signal(signal.SIGKILL)
     await worker.ended()
+    outcome.hit(await system.behind("copier"))
     assert await system.behind("copier") == 9
     system.shelf.note("release")
-    system.start("copier")
-    system.start("shelver")
-    await system.settles()
+    with outcome.recovering():
+        system.start("copier")
+        system.start("shelver")
+        await system.settles()
+    await system.account(outcome)
 
 
 async def done_of(system: System, segments: list[SegmentCut]) -> bool:
@@ -118,15 +145,19 @@ async def strict(kafka_url: str, tmp_path: Path) -> AsyncIterator[System]:
 
 
 @pytest.mark.kafka
-async def test_an_output_that_the_broker_refuses_never_passes_its_input(strict: System) -> None:
+@pytest.mark.row(10, "an output larger than the topic takes, among good ones")
+async def test_an_output_that_the_broker_refuses_never_passes_its_input(strict: System, outcome: Outcome) -> None:
     huge, *good = strict.segments(4)
     huge = huge.model_copy(update={"language": "huge"})
     await strict.publish(huge, arrives=False)
     await strict.publish(*good)
     strict.expected.poison = [record_of(huge, -1).value]
-    strict.start("copier")
-    strict.start("shelver")
-    await strict.settles()
+    outcome.hit(await strict.behind("copier"))
+    with outcome.recovering():
+        strict.start("copier")
+        strict.start("shelver")
+        await strict.settles()
+    await strict.account(outcome)
     (letter,) = await strict.letters()
     assert headers(letter)["earshot-error-code"] == "output_too_large"
 
@@ -185,10 +216,18 @@ async def test_a_null_value_deletes_and_the_next_event_is_unaffected(system: Sys
 
 
 @pytest.mark.parametrize("broker", ["sqlite"], indirect=True)
-async def test_a_second_worker_of_a_stage_on_the_embedded_log_is_refused(system: System) -> None:
+@pytest.mark.row(28, "a second process of a stage is started while the first is at work")
+async def test_a_second_worker_of_a_stage_on_the_embedded_log_is_refused(system: System, outcome: Outcome) -> None:
+    await system.publish(*[event.model_copy(update={"language": "slow"}) for event in system.segments(3)])
     first = system.start("copier")
-    await eventually(lambda: "started" in first.log())
+    await eventually(lambda: system.shelf.notes("slow"))
+    outcome.hit(await system.behind("copier"))
     second = system.start("copier")
     assert await second.ended() == 78, second.log()
     assert "already consumes" in second.log()
+    system.shelf.note("release")
+    with outcome.recovering():
+        system.start("shelver")
+        await system.settles()
     assert first.alive
+    await system.account(outcome)
