@@ -51,14 +51,15 @@ def let_pass(_request: Request) -> Fate:
 
 @dataclass
 class First:
-    """A rule for the first requests of a kind, however many; those after them pass."""
+    """A rule for so many requests of a kind, of the clients whose names begin so; those after them pass."""
 
     fate: Fate
     kind: int
     times: float = 1
+    client: str = ""
 
     def __call__(self, request: Request) -> Fate:
-        if request.kind != self.kind or self.times <= 0:
+        if request.kind != self.kind or not request.client.startswith(self.client) or self.times <= 0:
             return Fate.PASS
         self.times -= 1
         return self.fate

@@ -26,6 +26,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import ClassVar, Self
 
+import psutil
+
 from tests.processes import Container, Process, Runner, answers, docker_answers, free_ports, tied
 
 KAFKA_VERSION = "4.3.1"
@@ -219,11 +221,17 @@ class KafkaNode(KafkaServer):
     def _container(self) -> Runner:
         return self._process()  # the nodes must reach each other on the ports that clients see
 
-    @property
-    def pid(self) -> int:
-        """Of its process."""
+    def suspend(self) -> None:
+        """Freeze it: its connections stay open, nothing is answered."""
+        self._process_itself().send_signal(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Let it go on."""
+        self._process_itself().send_signal(signal.SIGCONT)
+
+    def _process_itself(self) -> psutil.Process:
         assert isinstance(self.runner, Process)
-        return self.runner.pid
+        return psutil.Process(self.runner.pid)
 
 
 class KafkaCluster:
