@@ -10,11 +10,14 @@ from earshot.adapters.catalog import Catalog
 from earshot.kernel import ids
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.events import AudioUploaded, Engine, Event, RecordingErased, SegmentTranscribed, StageProgressed
+from earshot.kernel.fairness import Window
 from earshot.kernel.outbox import OutboxRow
 from earshot.kernel.ports import Accepted, CollectionSettings, NewRecording
 from earshot.kernel.stage import Delivery
 from earshot.kernel.topics import BY_NAME, RECORDINGS_ERASED, Topic
 
+OPEN = Window(10**15, 10**15)
+"""A window that everything fits in."""
 TRACE = {"traceparent": f"00-{'ab' * 16}-{'cd' * 8}-01"}
 
 
@@ -72,9 +75,15 @@ def total(accepted_job: Accepted, segments: int) -> StageProgressed:
     return progressed(accepted_job, "segmenter", None, segments_total=segments, start_ms=0, end_ms=segments * 10_000)
 
 
+async def released(catalog: Catalog) -> list[OutboxRow]:
+    """Every row waiting to be published; whatever waits for its turn has it now."""
+    await catalog.let_go(OPEN, 100_000)
+    return await catalog.pending(100_000)
+
+
 async def outbox(catalog: Catalog, tenant: str, topic: Topic | None = None) -> list[tuple[OutboxRow, Event]]:
-    """A tenant's rows waiting to be published, decoded."""
-    rows = [row for row in await catalog.pending(100_000) if row.tenant == tenant]
+    """A tenant's rows waiting to be published, decoded; whatever waits for its turn has it now."""
+    rows = [row for row in await released(catalog) if row.tenant == tenant]
     wanted = [row for row in rows if topic is None or row.topic == topic.name]
     return [(row, Codec().decode(BY_NAME[row.topic], row.value or b"")) for row in wanted]
 

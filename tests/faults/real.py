@@ -231,6 +231,7 @@ class Flow:
     async def _lags(self) -> AsyncIterator[dict[tuple[str, int], tuple[int, int]]]:
         """The lag of each stage; raises at the first that is behind, as long as there is one."""
         assert not await self.kit.catalog.pending(1), "the outbox is not empty"
+        assert not (await self.kit.catalog.backlog()).uploads, "uploads wait for their turn"
         for stage in STAGES:
             lag = await self.lag(stage)
             left = {place: where for place, where in lag.items() if where[0] != where[1]}

@@ -18,6 +18,7 @@ from earshot.kernel import telemetry
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import Misconfigured, Unavailable
 from earshot.kernel.topics import AUDIO_UPLOADED
+from tests.fakes_catalog import released
 from tests.http_app import SRT, WAV, System, settings_for, system
 
 
@@ -54,7 +55,7 @@ async def test_an_upload_is_accepted_with_a_place_to_look(web):
     assert answer.headers["location"] == body["links"]["job"] == f"/api/v1/jobs/{body['id']}"
     job = (await web.client.get(answer.headers["location"])).json()
     assert (job["id"], job["recording_id"]) == (body["id"], body["recording_id"])
-    assert [row.topic for row in await web.kit.catalog.pending(10)] == ["audio.uploaded"]
+    assert [row.topic for row in await released(web.kit.catalog)] == ["audio.uploaded"]
 
 
 async def test_every_field_comes_back(web):
@@ -84,7 +85,7 @@ async def test_a_task_goes_with_the_upload_and_is_kept_for_the_next_attempt(web)
 
 async def uploads(web: System) -> list[str | None]:
     """The task of each upload that the outbox holds."""
-    rows = [row for row in await web.kit.catalog.pending(10) if row.topic == "audio.uploaded"]
+    rows = [row for row in await released(web.kit.catalog) if row.topic == "audio.uploaded"]
     return [Codec().decode(AUDIO_UPLOADED, row.value).task for row in rows]
 
 
@@ -127,7 +128,7 @@ async def test_an_idempotency_key_answers_the_same_and_refuses_another_body(web)
 
 async def test_a_transcript_is_readable_at_once_and_enters_behind_the_recognizer(web):
     accepted = await web.send_transcript(language="en")
-    topics = {row.topic for row in await web.kit.catalog.pending(10)}
+    topics = {row.topic for row in await released(web.kit.catalog)}
     assert "audio.transcripts" in topics
     assert "audio.uploaded" not in topics
     assert (await web.client.get(accepted["links"]["recording"])).status_code == 200
@@ -139,7 +140,7 @@ async def test_the_trace_of_a_recording_begins_at_its_upload(tmp_path, monkeypat
         parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
         answer = await web.client.post("/api/v1/ingest", files={"file": ("a", WAV)}, headers={"traceparent": parent})
         assert answer.headers["x-trace-id"] == "0af7651916cd43dd8448eb211c80319c"
-        (row,) = await web.kit.catalog.pending(10)
+        (row,) = await released(web.kit.catalog)
         headers = dict(row.headers)
         assert headers["traceparent"].split(b"-")[1] == b"0af7651916cd43dd8448eb211c80319c"
         job = (await web.client.get(answer.headers["location"])).json()
@@ -402,7 +403,7 @@ async def test_the_kept_trace_of_a_recording_has_the_upload_as_its_root(tmp_path
         provider.add_span_processor(SimpleSpanProcessor(telemetry.CatalogExporter(web.kit.catalog)))
         monkeypatch.setattr(telemetry, "tracer", lambda: provider.get_tracer("test"))
         accepted = await web.upload()
-        (row,) = await web.kit.catalog.pending(10)
+        (row,) = await released(web.kit.catalog)
         shown = (await web.client.get(f"{accepted['links']['job']}/trace")).json()
         (root,) = shown["spans"]
         assert (root["name"], root["parent_id"]) == ("POST /api/v1/ingest", None)

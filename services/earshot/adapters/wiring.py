@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from earshot.adapters.guard import BreakerSettings, Figures, Guard
 from earshot.adapters.nearest import NearestSettings
+from earshot.adapters.quotas import QuotaSettings
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import BlobMissing, Misconfigured
 from earshot.kernel.settings import Settings, load
@@ -41,7 +42,7 @@ class Kit:
         """SQLite or PostgreSQL."""
         from earshot.adapters.catalog import Catalog
 
-        return Catalog(self.settings.catalog, self.codec, self._figures("catalog"))
+        return Catalog(self.settings.catalog, self.codec, self._figures("catalog"), load(QuotaSettings).limits)
 
     @cached_property
     def blobs(self) -> BlobStore:

@@ -140,6 +140,7 @@ def _new_recording(
         segments=segments_of(transcript, common) if transcript else None,
         idempotency_key=offer.idempotency_key,
         request_hash=_request_hash(offer, stored),
+        claimed_ms=probe.duration_ms if probe else None,
     )
 
 

@@ -5,7 +5,10 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from earshot.adapters.quotas import QuotaSettings
 from earshot.kernel.settings import config
+
+__all__ = ["IngestSettings", "QuotaSettings"]
 
 MIB = 1024 * 1024
 

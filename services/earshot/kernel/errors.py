@@ -11,6 +11,7 @@
     │   ├── ForeignUri          a URI outside the event's tenant or the configured store
     │   ├── NotAudio            nothing in it decodes to sound
     │   ├── LimitExceeded       larger, longer or slower than the configured limit
+    │   ├── QuotaExceeded       more than its tenant may use now
     │   └── EngineRejected      the engine cannot handle this input, and says so
     ├── Transient               may succeed later: wait, retry, show the reason
     │   ├── Unavailable         a dependency does not answer
@@ -105,6 +106,24 @@ class LimitExceeded(Permanent):
     code = "limit_exceeded"
     title = "A configured limit was exceeded"
     status = 413
+
+
+class QuotaExceeded(Permanent):
+    """More than its tenant may use now: it can be sent again when something is free.
+
+    Args:
+        detail: what is used and what is allowed, as a sentence for a person.
+        code: which quota.
+        next_step: what that person can do about it.
+        after_s: sooner than after so many seconds it makes no sense; ``None``: nobody knows.
+    """
+
+    title = "A quota is used up"
+    status = 429
+
+    def __init__(self, detail: str, *, code: str, next_step: str, after_s: float | None = None) -> None:
+        super().__init__(detail, next_step=next_step, code=code)
+        self.after_s = after_s
 
 
 class EngineRejected(Permanent):

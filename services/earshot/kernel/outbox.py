@@ -13,6 +13,7 @@ from typing import Protocol
 
 from earshot.kernel.codec import Codec, Record, headers_for
 from earshot.kernel.events import Event
+from earshot.kernel.fairness import Window
 from earshot.kernel.topics import Topic
 
 
@@ -37,11 +38,35 @@ class OutboxRow:
     headers: tuple[tuple[str, bytes], ...]
 
 
+@dataclass(frozen=True)
+class Backlog:
+    """What the relay has before it.
+
+    Attributes:
+        uploads: how many wait for their turn.
+        waiting_ms: how much audio that is.
+        in_flight_ms: how much is on its way through the stages.
+    """
+
+    uploads: int
+    waiting_ms: int
+    in_flight_ms: int
+
+
 class Outbox(Protocol):
-    """The part of the catalog that the relay works on."""
+    """The part of the catalog that the relay works on. Uploads wait for their turn, everything else goes at once."""
+
+    async def let_go(self, window: Window, limit: int) -> int:
+        """Let uploads go whose turn it is, at most so many, as far as the window has room; return how many.
+
+        They are in flight from then on, until their jobs end; who is next is kept, so that a crash changes nothing.
+        """
+
+    async def backlog(self) -> Backlog:
+        """What waits for its turn, and what is in flight."""
 
     async def pending(self, limit: int) -> list[OutboxRow]:
-        """The oldest rows not yet sent, in order."""
+        """The oldest rows that may go and are not yet sent, in order."""
 
     async def mark_sent(self, ids: Sequence[int]) -> None:
         """The broker has acknowledged these rows."""

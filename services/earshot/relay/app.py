@@ -14,12 +14,14 @@ import structlog
 from earshot.adapters.wiring import Kit
 from earshot.kernel.ending import Ending
 from earshot.kernel.errors import EarshotError, Misconfigured
+from earshot.kernel.fairness import Window
+from earshot.kernel.leases import this_process
 from earshot.kernel.ports import Heartbeat
 from earshot.kernel.settings import Settings, load
 from earshot.kernel.topics import TOPICS
 from earshot.logs import set_up
-from earshot.relay.relay import STAGE, Pace, Vitals, relay
-from earshot.relay.settings import RelaySettings
+from earshot.relay.relay import STAGE, Pace, Vitals, alone, relay
+from earshot.relay.settings import EMBEDDED_WINDOW_S, WINDOW_S, RelaySettings
 from earshot.relay.tidy import collect_orphans
 
 MISCONFIGURED = 78
@@ -74,14 +76,13 @@ async def run(
         Misconfigured: a topic does not exist.
     """
     vitals, ending = vitals or Vitals(), ending or asyncio.Event()
-    pace = Pace(settings.batch_rows, settings.poll_s, settings.retry_max_s, settings.publish_s)
     try:
         async with asyncio.TaskGroup() as tasks:
             beside = [tasks.create_task(_repeat("heartbeat_failed", settings.heartbeat_s, lambda: _beat(kit, vitals)))]
             places = await _places(kit, settings, vitals)
             log.info("started", stage=STAGE)
             beside.append(tasks.create_task(_repeat("tidying_failed", settings.tidy_s, lambda: tidy(kit, settings))))
-            await relay(kit.catalog, kit.log, places, kit.codec, vitals, pace, ending)
+            await _publish(kit, settings, places, vitals, ending)
             for task in beside:
                 task.cancel()
     except* Misconfigured as errors:
@@ -89,6 +90,27 @@ async def run(
     finally:
         await kit.log.close()
         await kit.catalog.close()
+
+
+async def _publish(
+    kit: Kit, settings: RelaySettings, places: dict[str, tuple[str, int]], vitals: Vitals, ending: asyncio.Event
+) -> None:
+    """Publish the outbox, in turns with other relays, until asked to end."""
+    window = window_of(settings, embedded=kit.settings.embedded)
+    pace = Pace(settings.batch_rows, settings.poll_s, settings.retry_max_s, settings.publish_s, window)
+
+    async def publish(lost: Callable[[], bool]) -> None:
+        await relay(kit.catalog, kit.log, places, kit.codec, vitals, pace, ending, lost)
+
+    # On the embedded log nobody runs two, so a lease that is there is that of one that died.
+    owner = "embedded" if kit.settings.embedded else this_process()
+    await alone(kit.catalog, owner, settings.lease_s, vitals, ending, publish)
+
+
+def window_of(settings: RelaySettings, *, embedded: bool) -> Window:
+    """How much work may be in flight."""
+    total_s = settings.window_s or (EMBEDDED_WINDOW_S if embedded else WINDOW_S)
+    return Window(round(total_s * 1000), max(1, round(total_s * 1000 * settings.tenant_share)))
 
 
 async def _places(kit: Kit, settings: RelaySettings, vitals: Vitals) -> dict[str, tuple[str, int]]:
@@ -115,7 +137,13 @@ async def tidy(kit: Kit, settings: RelaySettings) -> None:
 async def _beat(kit: Kit, vitals: Vitals) -> None:
     worker = f"{socket.gethostname()}:{os.getpid()}"
     state = "paused" if vitals.reason else "running"
-    info = {"published": vitals.published}
+    ahead = await kit.catalog.backlog()
+    info = {
+        "published": vitals.published,
+        "uploads_waiting": ahead.uploads,
+        "waiting_s": ahead.waiting_ms // 1000,
+        "in_flight_s": ahead.in_flight_ms // 1000,
+    }
     await kit.catalog.beat(Heartbeat(STAGE, worker, state, vitals.reason, datetime.now(UTC), info))  # type: ignore[arg-type]
 
 

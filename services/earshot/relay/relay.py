@@ -1,9 +1,9 @@
-"""What the door decided goes out on the log: in order, at least once, under the same event ids."""
+"""What the door decided goes out on the log: at least once, under the same event ids; uploads in their turn."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Protocol
@@ -13,15 +13,20 @@ import structlog
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.errors import Permanent, Transient, Unavailable, UnknownRecording
 from earshot.kernel.events import StageProgressed
+from earshot.kernel.fairness import Window
+from earshot.kernel.leases import RENEWALS, held
 from earshot.kernel.outbox import Outbox, OutboxRow, Publisher, relay_once
-from earshot.kernel.ports import Ledger
+from earshot.kernel.ports import Leases, Ledger
 from earshot.kernel.topics import BY_NAME, slot_of_key
 
+Work = Callable[[Callable[[], bool]], Awaitable[None]]
 STAGE = "relay"
+EVERYTHING = Window(2**62, 2**62)
+"""A window in which nothing waits."""
 log = structlog.get_logger()
 
 
-class Books(Outbox, Ledger, Protocol):
+class Books(Outbox, Ledger, Leases, Protocol):
     """The parts of the catalog that the relay works on."""
 
 
@@ -35,12 +40,36 @@ class Vitals:
 
 @dataclass(frozen=True)
 class Pace:
-    """How fast: rows at once, and the seconds to wait when there is nothing, or nothing works."""
+    """How fast: rows at once, the seconds to wait when there is nothing, or nothing works, and how much in flight."""
 
     rows: int = 100
     poll_s: float = 0.1
     retry_max_s: float = 5.0
     publish_s: float = 30.0
+    window: Window = EVERYTHING
+
+
+async def alone(books: Leases, owner: str, ttl_s: float, vitals: Vitals, ending: asyncio.Event, work: Work) -> None:
+    """Do the work while no other relay does; stand by while one does, and take over when it is gone.
+
+    Args:
+        books: where the lease is.
+        owner: of the lease.
+        ttl_s: so long after it died another relay takes over.
+        vitals: says why it waits.
+        ending: set to ask for the end.
+        work: given what tells whether the lease is lost; returns when it is, or when asked to end.
+    """
+    while not ending.is_set():
+        try:
+            async with held(books, STAGE, owner, ttl_s=ttl_s) as lease:
+                vitals.reason = ""
+                await work(lambda: lease.lost)
+        except Transient as error:
+            if vitals.reason != str(error):
+                log.info("standing_by", reason=str(error), code=error.code)
+            vitals.reason = str(error)
+            await _asleep(ttl_s / RENEWALS, ending)
 
 
 async def relay(
@@ -51,8 +80,9 @@ async def relay(
     vitals: Vitals,
     pace: Pace,
     ending: asyncio.Event,
+    lost: Callable[[], bool] = lambda: False,
 ) -> None:
-    """Publish the outbox until asked to end, between two rounds, or cancelled.
+    """Publish the outbox until asked to end, until the lease is lost, both between two rounds, or until cancelled.
 
     An outage is waited out with its reason in ``vitals``. A row that the broker refuses for good blocks nobody: it
     becomes a failure in the ledger, where a person sees it.
@@ -65,13 +95,15 @@ async def relay(
         vitals: kept up to date.
         pace: how fast.
         ending: set to ask for the end.
+        lost: whether another relay may do this by now.
     """
     to_record = _records(places)
     bounded = _Bounded(publisher, pace.publish_s)
     tries = 0
-    while not ending.is_set():
+    while not (ending.is_set() or lost()):
         try:
-            number = await _round(books, bounded, to_record, codec, pace.rows)
+            freed = await books.let_go(pace.window, pace.rows)
+            published = await _round(books, bounded, to_record, codec, pace.rows)
         except Transient as error:
             vitals.reason = str(error)
             wait = min(pace.retry_max_s, pace.poll_s * 2.0 ** min(tries, 16))
@@ -80,8 +112,8 @@ async def relay(
             await _asleep(wait, ending)
         else:
             vitals.reason, tries = "", 0
-            vitals.published += number
-            if not number:
+            vitals.published += published
+            if not (freed or published):
                 await _asleep(pace.poll_s, ending)
 
 

@@ -20,6 +20,7 @@ from earshot.adapters.catalog.leaving import LeavingPart
 from earshot.adapters.catalog.ledger import LedgerPart
 from earshot.adapters.catalog.letters import LettersPart
 from earshot.adapters.catalog.outbox import OutboxPart
+from earshot.adapters.catalog.quotas import QuotasPart
 from earshot.adapters.catalog.recordings import RecordingsPart
 from earshot.adapters.catalog.reprocessing import ReprocessingPart
 from earshot.adapters.catalog.retention import RetentionPart
@@ -30,6 +31,9 @@ from earshot.adapters.catalog.transcripts import TranscriptsPart
 from earshot.adapters.catalog.upkeep import CollectionsPart, UpkeepPart
 from earshot.adapters.guard import CATALOG, Figures
 from earshot.kernel.codec import Codec
+from earshot.kernel.ports.quotas import Limits
+
+NO_LIMITS = Limits()
 
 
 class Catalog(
@@ -53,6 +57,7 @@ class Catalog(
     RetentionPart,
     KeysPart,
     AuditPart,
+    QuotasPart,
     AnswersPart,
     SpendingPart,
     CensusPart,
@@ -65,10 +70,11 @@ class Catalog(
         url: of SQLAlchemy: ``sqlite:///path`` or ``postgresql+psycopg://…``.
         codec: frames the events that leave through the outbox.
         figures: of the breakers.
+        limits: of tenants without limits of their own.
     """
 
-    def __init__(self, url: str, codec: Codec, figures: Figures = CATALOG) -> None:
-        super().__init__(Database(url, figures), codec)
+    def __init__(self, url: str, codec: Codec, figures: Figures = CATALOG, limits: Limits = NO_LIMITS) -> None:
+        super().__init__(Database(url, figures), codec, limits)
 
     async def migrate(self) -> None:
         """Make the tables, or bring them to this version; safe when several processes start at once."""

@@ -13,11 +13,14 @@ from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.base import chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.outbox import enqueue
+from earshot.adapters.catalog.quotas import count_audio, refuse_one_more
 from earshot.adapters.catalog.rows import upload_of
 from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.codec import Codec
 from earshot.kernel.events import SegmentTranscribed, StageProgressed
+from earshot.kernel.fairness import weight_ms
+from earshot.kernel.ports.quotas import Limits
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS, AUDIO_UPLOADED, RECORDINGS_PROGRESS
 
 _SEGMENTS = TypeAdapter(list[SegmentTranscribed])
@@ -31,9 +34,14 @@ def trace_id_of(trace: Mapping[str, str]) -> str:
 
 
 def insert_job(
-    connection: sa.Connection, tenant: str, recording_id: str, revision: int, trace: Mapping[str, str]
+    connection: sa.Connection,
+    tenant: str,
+    recording_id: str,
+    revision: int,
+    trace: Mapping[str, str],
+    audio_ms: int | None = None,
 ) -> None:
-    """The job of an attempt, pending."""
+    """The job of an attempt, pending; ``audio_ms``: what it counts for, where that is counted."""
     at = t.now()
     connection.execute(
         sa.insert(t.jobs).values(
@@ -45,21 +53,30 @@ def insert_job(
             announced="",
             trace_id=trace_id_of(trace),
             version=1,
+            audio_ms=audio_ms,
             created_at=at,
             updated_at=at,
         )
     )
 
 
-def start(connection: sa.Connection, codec: Codec, row: sa.Row[Any], trace: Mapping[str, str]) -> None:
-    """Make the job of a recording's current revision and publish its audio, or its imported transcript."""
-    insert_job(connection, row.tenant, row.id, row.revision, trace)
+def start(connection: sa.Connection, codec: Codec, limits: Limits, row: sa.Row[Any], trace: Mapping[str, str]) -> None:
+    """Make the job of a recording's current revision and publish its audio in its turn, or its imported transcript.
+
+    Raises:
+        QuotaExceeded, LimitExceeded: the tenant may not begin it now; its row must be locked.
+    """
+    refuse_one_more(connection, limits, row.tenant)
     mine = sa.and_(t.imports.c.tenant == row.tenant, t.imports.c.recording_id == row.id)
     imported = connection.scalar(sa.select(t.imports.c.segments).where(mine))
     if imported is None:
+        audio_ms = weight_ms(row.claimed_ms if row.duration_ms is None else row.duration_ms)
+        count_audio(connection, limits, row.tenant, audio_ms)
+        insert_job(connection, row.tenant, row.id, row.revision, trace, audio_ms)
         expect_speakers(connection, codec, row.tenant, row.id, row.revision, trace)
-        enqueue(connection, codec, AUDIO_UPLOADED, [upload_of(row)], trace)
+        enqueue(connection, codec, AUDIO_UPLOADED, [upload_of(row)], trace, turn=(row.priority, audio_ms))
         return
+    insert_job(connection, row.tenant, row.id, row.revision, trace)
     about = {"tenant": row.tenant, "recording_id": row.id, "revision": row.revision, "collection": row.collection}
     segments = [segment.model_copy(update=about) for segment in _SEGMENTS.validate_json(imported)]
     store_segments(connection, [(segment, None) for segment in segments])

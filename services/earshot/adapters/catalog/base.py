@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.engine import Database
 from earshot.kernel.codec import Codec
+from earshot.kernel.ports.quotas import Limits
 
 T = TypeVar("T")
 CHUNK = 500
@@ -16,11 +17,12 @@ CHUNK = 500
 
 
 class Part:
-    """One concern of the catalog, over the database all parts share."""
+    """One concern of the catalog, over the database all parts share; ``limits`` of tenants without their own."""
 
-    def __init__(self, database: Database, codec: Codec) -> None:
+    def __init__(self, database: Database, codec: Codec, limits: Limits) -> None:
         self._db = database
         self._codec = codec
+        self._limits = limits
 
 
 def chunks(items: list[T]) -> list[list[T]]:

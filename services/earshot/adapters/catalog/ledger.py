@@ -12,6 +12,7 @@ from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.base import Part, chunks, lock_recordings
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.outbox import enqueue
+from earshot.adapters.catalog.quotas import correct
 from earshot.adapters.catalog.rows import DONE, FAILED, lines_of
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import UnknownRecording
@@ -22,6 +23,7 @@ from earshot.kernel.topics import RECORDINGS_COMPLETED, RECORDINGS_ERASED
 
 RANK: Mapping[ProgressState, int] = {"pending": 0, "failed": FAILED, "done": DONE}
 STATES: Mapping[int, ProgressState] = {rank: state for state, rank in RANK.items()}
+ENDED = ("completed", "failed", "cancelled")
 MISSING_SHOWN = 100
 """Missing stretches a failed job names; the transcript marks every one."""
 
@@ -101,7 +103,9 @@ def _note_totals(connection: sa.Connection, events: Iterable[StageProgressed]) -
             _job(event.tenant, event.recording_id, event.revision),
             sa.or_(job.segments_total.is_(None), job.segments_total < event.segments_total),
         )
-        if connection.execute(news.values(values)).rowcount:
+        told = connection.execute(news.values(values).returning(*t.jobs.c)).first()
+        if told is not None:
+            correct(connection, told, event.end_ms or 0)
             changed.add((event.tenant, event.recording_id, event.revision))
             recording = t.recordings.c
             latest = sa.and_(recording.tenant == event.tenant, recording.id == event.recording_id)
@@ -128,6 +132,8 @@ def _settle(connection: sa.Connection, codec: Codec, key: JobKey) -> None:
         "version": t.jobs.c.version + 1,
         "updated_at": t.now(),
     }
+    if state in ENDED:
+        values["in_flight_ms"] = None
     connection.execute(sa.update(t.jobs).where(_job(*key)).values(values))
 
 

@@ -16,7 +16,8 @@ from earshot.adapters.catalog.base import Part
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import erase_recording
 from earshot.adapters.catalog.leaving import left_with, lock_tenant, refuse_if_leaving
-from earshot.adapters.catalog.outbox import enqueue
+from earshot.adapters.catalog.outbox import enqueue, withdraw
+from earshot.adapters.catalog.quotas import refuse_to_keep
 from earshot.adapters.catalog.rows import find_job, job_of, recording_of
 from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
@@ -58,7 +59,9 @@ class RecordingsPart(Part):
             _set_recording(connection, row.tenant, row.id, same_as=None)
             row = None
         if row is None:
-            row = _insert_recording(connection, new.upload.model_copy(update={"revision": 1}), new.source_key, same_as)
+            upload = new.upload.model_copy(update={"revision": 1})
+            refuse_to_keep(connection, self._limits, upload.tenant, upload.size_bytes)
+            row = _insert_recording(connection, upload, new.source_key, same_as, new.claimed_ms)
             if new.segments is not None:
                 values = {"tenant": row.tenant, "recording_id": row.id, "segments": dump_segments(new.segments)}
                 connection.execute(sa.insert(t.imports).values(values))
@@ -67,7 +70,7 @@ class RecordingsPart(Part):
             if job.state not in ENDED_BADLY:
                 return Accepted(job_of(connection, job), created=False)
             row = _next_revision(connection, row, **_described(new.upload))
-        start(connection, self._codec, row, new.trace)
+        start(connection, self._codec, self._limits, row, new.trace)
         return Accepted(job_of(connection, _must_find(connection, row.tenant, row.id)), created=True)
 
     async def adopt(
@@ -141,11 +144,13 @@ class RecordingsPart(Part):
         """A new attempt (revision + 1) of a failed or cancelled job."""
 
         def work(connection: sa.Connection) -> Job:
+            _must_find(connection, tenant, job_id)
+            lock_tenant(connection, tenant)  # before the recording, as whoever accepts one does
             recording, job = _lock(connection, tenant, job_id)
             if job.state not in ENDED_BADLY or job.revision != recording.revision:
                 raise _conflict("not_retryable", "retried", job.state)
             row = _next_revision(connection, recording)
-            start(connection, self._codec, row, trace)
+            start(connection, self._codec, self._limits, row, trace)
             return job_of(connection, _must_find(connection, tenant, row.id))
 
         return await self._db.write(work)
@@ -160,7 +165,8 @@ class RecordingsPart(Part):
             _set_recording(connection, tenant, recording.id, state="cancelled")
             changed = {"state": "cancelled", "version": t.jobs.c.version + 1, "updated_at": t.now()}
             mine = sa.and_(t.jobs.c.tenant == tenant, t.jobs.c.id == job.id)
-            connection.execute(sa.update(t.jobs).where(mine).values(changed))
+            connection.execute(sa.update(t.jobs).where(mine).values(changed | {"in_flight_ms": None}))
+            withdraw(connection, tenant, recording.id)
             gone = RecordingErased(tenant=tenant, recording_id=recording.id, revision=job.revision, reason="cancelled")
             enqueue(connection, self._codec, RECORDINGS_ERASED, [gone], trace)
             return job_of(connection, _must_find(connection, tenant, recording.id))
@@ -263,7 +269,11 @@ def _described(upload: AudioUploaded) -> dict[str, Any]:
 
 
 def _insert_recording(
-    connection: sa.Connection, upload: AudioUploaded, source_key: str | None, same_as: str
+    connection: sa.Connection,
+    upload: AudioUploaded,
+    source_key: str | None,
+    same_as: str,
+    claimed_ms: int | None = None,
 ) -> sa.Row[Any]:
     values = _described(upload) | {
         "tenant": upload.tenant,
@@ -278,6 +288,7 @@ def _insert_recording(
         "same_as": same_as or None,
         "media_type": upload.media_type,
         "size_bytes": upload.size_bytes,
+        "claimed_ms": claimed_ms,
         "created_at": t.now(),
     }
     connection.execute(sa.insert(t.recordings).values(values))

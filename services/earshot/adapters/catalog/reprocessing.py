@@ -9,7 +9,9 @@ import sqlalchemy as sa
 from earshot.adapters.catalog import tables as t
 from earshot.adapters.catalog.attempt_rows import start
 from earshot.adapters.catalog.base import Part
+from earshot.adapters.catalog.leaving import lock_tenant
 from earshot.adapters.catalog.rows import find_job, job_of
+from earshot.kernel.errors import LimitExceeded, QuotaExceeded
 from earshot.kernel.ports import Job
 from earshot.kernel.ports.reprocessing import Selection
 
@@ -25,13 +27,22 @@ class ReprocessingPart(Part):
         return await self._db.read(lambda connection: int(connection.scalar(query) or 0))
 
     async def reprocess(self, tenant: str, selection: Selection, limit: int, trace: dict[str, str]) -> list[Job]:
-        """A new attempt (revision + 1) of so many of them, the oldest first; each with its outbox row at once."""
+        """A new attempt (revision + 1) of so many of them, the oldest first; each with its outbox row at once.
+
+        Raises:
+            QuotaExceeded, LimitExceeded: the tenant may not begin the first of them now; later ones are left out.
+        """
         c = t.recordings.c
         query = _found(tenant, selection).order_by(c.created_at, c.id).limit(limit)
         rows = await self._db.read(lambda connection: list(connection.execute(query)))
-        jobs = []
+        jobs: list[Job] = []
         for row in rows:
-            job = await self._again(tenant, row.id, selection, trace)
+            try:
+                job = await self._again(tenant, row.id, selection, trace)
+            except (QuotaExceeded, LimitExceeded):
+                if jobs:
+                    break
+                raise
             if job is not None:
                 jobs.append(job)
         return jobs
@@ -41,11 +52,13 @@ class ReprocessingPart(Part):
         mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
 
         def work(connection: sa.Connection) -> Job | None:
+            lock_tenant(connection, tenant)  # before the recording, as whoever accepts one does
             connection.execute(sa.select(t.recordings.c.id).where(mine).with_for_update())
             if connection.execute(_found(tenant, selection).where(mine)).first() is None:
                 return None
             connection.execute(sa.update(t.recordings).where(mine).values(revision=t.recordings.c.revision + 1))
-            start(connection, self._codec, connection.execute(sa.select(t.recordings).where(mine)).one(), trace)
+            recording = connection.execute(sa.select(t.recordings).where(mine)).one()
+            start(connection, self._codec, self._limits, recording, trace)
             job = find_job(connection, tenant, recording_id)
             assert job is not None
             return job_of(connection, job)

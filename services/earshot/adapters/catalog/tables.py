@@ -209,6 +209,7 @@ outbox = sa.Table(
         "lane",
         "tenant",
         "id",
+        "audio_ms",
         sqlite_where=sa.text("lane IS NOT NULL"),
         postgresql_where=sa.text("lane IS NOT NULL"),
     ),

@@ -83,7 +83,10 @@ class Job:
 
 @dataclass(frozen=True)
 class NewRecording:
-    """What the door knows of a recording it accepts. ``segments`` come with an imported transcript."""
+    """What the door knows of a recording it accepts.
+
+    ``segments`` come with an imported transcript; ``claimed_ms`` is how long its container says it is.
+    """
 
     upload: AudioUploaded
     source_key: str | None
@@ -91,6 +94,7 @@ class NewRecording:
     segments: tuple[SegmentTranscribed, ...] | None = None
     idempotency_key: str | None = None
     request_hash: str = ""
+    claimed_ms: int | None = None
 
 
 @dataclass(frozen=True)
@@ -114,6 +118,7 @@ class Recordings(Protocol):
         first's job; after failure or cancellation a new attempt of the same recording; after erasure a new recording.
 
         Raises:
+            QuotaExceeded, LimitExceeded: the tenant may not send it now, or at all.
             Permanent: code ``idempotency_key_reused`` when the key was used with another ``request_hash``;
                 ``tenant_being_erased`` while the tenant is.
         """
@@ -147,7 +152,8 @@ class Recordings(Protocol):
     async def retry(self, tenant: str, job_id: str, trace: Mapping[str, str]) -> Job:
         """A new attempt (revision + 1) of a failed or cancelled job; its outbox row in the same transaction.
 
-        Raises ``UnknownRecording``; ``Permanent`` (``not_retryable``, status 409) in any other state.
+        Raises ``UnknownRecording``; ``Permanent`` (``not_retryable``, status 409) in any other state;
+        ``QuotaExceeded``.
         """
 
     async def cancel(self, tenant: str, job_id: str, trace: Mapping[str, str]) -> Job:

@@ -30,7 +30,7 @@ _COLUMNS = (
 )
 _PARTIAL = (
     ("jobs_in_flight", "jobs", ["tenant"], "in_flight_ms IS NOT NULL"),
-    ("outbox_waiting", "outbox", ["lane", "tenant", "id"], "lane IS NOT NULL"),
+    ("outbox_waiting", "outbox", ["lane", "tenant", "id", "audio_ms"], "lane IS NOT NULL"),
     ("outbox_free", "outbox", ["id"], "lane IS NULL"),
 )
 
