@@ -4,76 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
-from types import SimpleNamespace
 
 import pytest
 
 from earshot.adapters.catalog import Catalog
-from earshot.eraser.erase import Stores, erase
-from earshot.eraser.remains import remains
-from earshot.eraser.topic import TranscriptTopic
-from earshot.kernel.codec import Codec
+from earshot.eraser.erase import Stores
 from earshot.kernel.errors import Permanent, Unavailable, UnknownRecording
-from earshot.kernel.ports import Accepted, IndexedPassage, StoredSegment
-from earshot.kernel.settings import Settings
-from earshot.kernel.stage import Delivery
-from earshot.kernel.topics import AUDIO_TRANSCRIPTS
+from earshot.kernel.ports import Accepted, StoredSegment
 from tests.fakes_catalog import TRACE, accepted, erasure, new_catalog, progressed, total, transcribed
-from tests.fakes_log import FakeLog
-from tests.fakes_media import FakeBlobs
 from tests.fakes_vectors import FakeVectors
-
-TENANT = "default"
-MODELS = ("one", "two")
-
-
-class House:
-    """Everything a recording leaves traces in."""
-
-    def __init__(self, catalog: Catalog) -> None:
-        self.catalog = catalog
-        self.blobs, self.vectors = FakeBlobs(), FakeVectors()
-        self.log = FakeLog({AUDIO_TRANSCRIPTS.name: 3})
-        self.topic = TranscriptTopic(self.log, Codec(), AUDIO_TRANSCRIPTS.name)
-        self.stores = Stores(catalog, self.blobs, self.vectors, self.topic.set)
-
-    async def erase(self, delivery: Delivery) -> None:
-        assert [output async for output in erase([delivery], self.stores)] == []
-
-    async def remains(self, recording_id: str) -> list[str]:
-        """What is found of a recording, without the last line about the broker."""
-        kit = SimpleNamespace(settings=Settings(), codec=Codec(), **vars(self))
-        return (await remains(kit, TENANT, recording_id))[:-1]
-
-    async def fill(self, recording_id: str, revision: int, segments: int = 2) -> None:
-        """What the stages make of one attempt."""
-        await self.blobs.put(f"{TENANT}/recordings/{recording_id}/source", b"audio")
-        for index in range(segments):
-            event = transcribed(TENANT, recording_id, index, revision)
-            cache_key = f"{TENANT}/transcripts/{recording_id}-{index}-{revision}"
-            await self.blobs.put(f"{TENANT}/recordings/{recording_id}/{revision}/{index}.flac", b"flac")
-            await self.blobs.put(cache_key, b"cached")
-            await self.catalog.store([StoredSegment(event, cache_key)])
-            await self.topic.set({index: event}, erasure(TENANT, recording_id, 1, "erased"))
-            for model in MODELS:
-                await self._index(model, recording_id, revision, index)
-
-    async def _index(self, model: str, recording_id: str, revision: int, index: int) -> None:
-        passage = IndexedPassage(
-            f"{recording_id}-{revision}-{index}", recording_id, revision, index, 0, 0, 1, "x", "c", "", (), None, False
-        )
-        await self.vectors.prepare(model, 0)
-        await self.vectors.replace(model, TENANT, recording_id, revision, index, [passage])
-
-    def last_revisions(self, recording_id: str) -> dict[int, int | None]:
-        """By segment, the revision of the last value on the topic."""
-        last: dict[int, int | None] = {}
-        for record in self.log.records:
-            key, _, index = record.key.decode().partition(":")
-            if key == recording_id:
-                event = None if record.value is None else Codec().decode(AUDIO_TRANSCRIPTS, record.value)
-                last[int(index)] = None if event is None else event.revision
-        return last
+from tests.house import TENANT, House
 
 
 @pytest.fixture
