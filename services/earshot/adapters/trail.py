@@ -57,7 +57,8 @@ class Trail:
         self._soon()
 
     async def record(self, entry: AuditEntry) -> None:
-        """Write an entry now. Raises ``Unavailable``: then nothing may be done that has to be on record."""
+        """Write an entry now, behind those that wait. Raises ``Unavailable``: then it may not be done."""
+        await self.flush()
         await self._books().write_audit([entry])
 
     def used(self, key: ApiKey) -> None:

@@ -106,7 +106,9 @@ async def list_keys(tenant: Tenant, kit: KitOf) -> KeyList:
 async def create_key(request: Request, wished: KeyRequest, caller: Caller, kit: KitOf) -> NewKeyView:
     """Make a key. It is shown this once."""
     tenant = wished.tenant or caller.tenant
-    if tenant != caller.tenant and not caller.operator:
+    if tenant == caller.tenant:
+        await kit.catalog.create_tenant(tenant)  # known from now on, if nothing was uploaded before
+    elif not caller.operator:
         raise _unknown_tenant()
     await doorkeeper_of(request).record(request)
     text = kernel.new_key()
