@@ -8,6 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
+from earshot.adapters.catalog.answers import forget_answers
 from earshot.adapters.catalog.base import Part
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.kernel.codec import Codec
@@ -41,8 +42,8 @@ def erase_recording(connection: sa.Connection, codec: Codec, row: sa.Row[Any], t
 def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) -> None:
     """Leave a tombstone: tenant, id, revision, state.
 
-    Transcripts lose their text at once; where the source and the cached transcripts lie stays known until the eraser
-    has deleted them.
+    Transcripts lose their text at once, answers that rest on them as well; where the source and the cached transcripts
+    lie stays known until the eraser has deleted them.
     """
     mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
     connection.execute(sa.update(t.recordings).where(mine).values(_BLANK | {"erased_at": t.now()}))
@@ -52,6 +53,7 @@ def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) 
     segment = t.transcript_segments.c
     blank = sa.update(t.transcript_segments).where(segment.tenant == tenant, segment.recording_id == recording_id)
     connection.execute(blank.values(body=""))
+    forget_answers(connection, tenant, [recording_id])
 
 
 class ErasuresPart(Part):
