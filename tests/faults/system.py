@@ -44,6 +44,7 @@ class Worker:
 
     def __init__(self, order: Mapping[str, Any], output: Path) -> None:
         self.output = output
+        self.health = f"http://127.0.0.1:{order['worker'].get('health_port')}"
         command = [sys.executable, "-m", "tests.faults.worker", json.dumps(order)]
         with output.open("ab") as sink:
             self.process = subprocess.Popen(tied(command), cwd=ROOT, stdout=sink, stderr=subprocess.STDOUT)
@@ -81,6 +82,7 @@ class System:
     def __init__(self, broker: str, folder: Path, **settings: Any) -> None:
         self.settings = Settings(broker_url=broker, topic_prefix=f"f{uuid.uuid4().hex[:8]}-", **settings)
         self.folder = folder
+        self._given = {name: str(value) for name, value in settings.items()}
         self.shelf = Shelf(folder)
         self.log = Kit(self.settings).log
         self.expected = Expected()
@@ -111,6 +113,7 @@ class System:
             "broker": self.settings.broker,
             "prefix": self.settings.topic_prefix,
             "folder": str(self.folder),
+            "settings": self._given,
             "point": point,
             "nth": nth,
             "worker": QUICK | {"instance_id": stage} | worker,

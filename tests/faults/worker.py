@@ -15,9 +15,12 @@ from earshot.adapters.wiring import Kit
 from earshot.kernel.gate import Gate
 from earshot.kernel.settings import Settings
 from earshot.logs import set_up
+from earshot.streams.health import HealthServer
 from earshot.streams.host import Host, Ports
 from earshot.streams.settings import WorkerSettings
+from tests.faults import outages
 from tests.faults.pipeline import Shelf, stages
+from tests.faults.versions import first_stages
 
 
 def killer(point: str, nth: int) -> Callable[[str], None]:
@@ -35,15 +38,23 @@ def killer(point: str, nth: int) -> Callable[[str], None]:
 
 
 async def run(order: dict[str, Any]) -> int:
-    settings = Settings(broker_url=order["broker"], topic_prefix=order["prefix"], log_format="json")
+    given = order.get("settings", {})
+    settings = Settings(broker_url=order["broker"], topic_prefix=order["prefix"], log_format="json", **given)
     set_up(settings)
     shelf = Shelf(Path(order["folder"]))
     kit = Kit(settings)
-    ports = Ports(kit.codec, Gate(shelf), shelf, shelf, kit.log)
+    attempts = kit.catalog if "catalog_url" in given else shelf
+    probes = {"the broker": kit.log.ping} | ({"the catalog": kit.catalog.ready} if "catalog_url" in given else {})
+    ports = Ports(kit.codec, Gate(shelf), attempts, shelf, kit.log, probes, kit.guard("broker"))
     point = killer(order.get("point", ""), order.get("nth", 1))
-    host = Host(stages(shelf)[order["stage"]], settings, WorkerSettings(**order["worker"]), ports, point)
+    name, worker = order["stage"], WorkerSettings(**order["worker"])
+    stage = outages.stage(name, shelf, kit) if name in outages.STAGES else (stages(shelf) | first_stages(shelf))[name]
+    host = Host(stage, settings, worker, ports, point)
     try:
-        return await host.run()
+        if not worker.health_port:
+            return await host.run()
+        async with HealthServer(host, worker.health_host, worker.health_port):
+            return await host.run()
     finally:
         await kit.log.close()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +30,8 @@ ANSWER_WITHIN_S = 60.0
 PARTITION_WITHIN_S = 3600.0
 """In the background, beside reads and writes."""
 CLOSE_WITHIN_S = 10.0
+_SOURCE = re.compile(r",? \S+\.rs:\d+:\d+")
+"""Where in its own source LanceDB found out: of no use to who reads the reason."""
 
 _log = structlog.get_logger()
 
@@ -41,7 +44,9 @@ async def answering(within_s: float = ANSWER_WITHIN_S) -> AsyncIterator[None]:
             yield
     except (RuntimeError, OSError, ValueError) as error:  # TimeoutError is an OSError; LanceDB has no class of its own
         raise Unavailable(
-            "vectors", f"LanceDB failed: {error}", next_step="Check the free space and the rights of its folder."
+            "vectors",
+            f"LanceDB failed: {_SOURCE.sub('', str(error))}",
+            next_step="Check the free space and the rights of its folder.",
         ) from error
 
 

@@ -49,7 +49,7 @@ class LanceStore:
         self._opening = asyncio.Lock()
         self._tables: OrderedDict[str, LanceTable] = OrderedDict()
 
-    @writes
+    @reads  # it hardly ever writes; its success says nothing of whether passages can be written
     async def prepare(self, index: str, dimensions: int) -> None:
         """Create the index unless it is there. Raises ``Misconfigured`` when it has other dimensions."""
         database = await self._connected()

@@ -46,7 +46,7 @@ class WeaviateStore:
         self._nearest = nearest or NearestSettings()
         self._to = WeaviateConnection(url)
 
-    @writes
+    @reads  # it hardly ever writes; its success says nothing of whether passages can be written
     async def prepare(self, index: str, dimensions: int) -> None:
         """Create the index unless it is there, and the alias unless it points at something."""
         client = await self._to.client()

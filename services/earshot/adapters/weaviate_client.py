@@ -7,6 +7,7 @@ import logging
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
@@ -19,7 +20,7 @@ CONNECT_S, QUERY_S, WRITE_S = 5, 15, 60
 """Of the client's own calls; together they bound what we wait for, its repetitions included."""
 RECONNECT_MS = 5_000
 """Longest pause of gRPC between two tries to connect; by itself it waits two minutes after a long outage."""
-UNAUTHORIZED, FORBIDDEN = 401, 403
+KEEPS_OUT = (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN)
 NEXT_STEP = "Check that the server runs and that its HTTP and gRPC ports are the configured ones."
 
 
@@ -93,12 +94,14 @@ class WeaviateConnection:
             return []
 
     async def ping(self) -> None:
-        """Return when the server is ready to answer."""
-        client = await self.client()
-        async with self.answering():
-            ready = await client.is_ready()
-        if not ready:
-            raise Unavailable("vectors", f"Weaviate at {self._place} is not ready.", next_step=NEXT_STEP)
+        """Return when the server is ready to answer. Not by the client, which prints what goes wrong to stdout."""
+        import httpx
+
+        url = f"{'https' if self._secure else 'http'}://{self._place}/v1/.well-known/ready"
+        async with self.answering(), httpx.AsyncClient(timeout=CONNECT_S, trust_env=False) as http:
+            answer = await http.get(url)
+        if answer.status_code != HTTPStatus.OK:
+            raise self.unavailable(f"is not ready (it answers {answer.status_code})")
 
     async def close(self) -> None:
         """Close the connections."""
@@ -118,7 +121,7 @@ class WeaviateConnection:
         except TimeoutError:
             raise self.unavailable(f"did not answer within {within_s:g} s") from None
         except (WeaviateBaseError, HTTPError, OSError) as error:
-            if isinstance(error, UnexpectedStatusCodeError) and error.status_code in (UNAUTHORIZED, FORBIDDEN):
+            if isinstance(error, UnexpectedStatusCodeError) and error.status_code in KEEPS_OUT:
                 raise Misconfigured(
                     f"Weaviate at {self._place} refuses us with {error.status_code}.",
                     next_step="Check the key in EARSHOT_VECTORS_URL.",
@@ -127,7 +130,7 @@ class WeaviateConnection:
 
     def unavailable(self, what: str) -> Unavailable:
         """The error that says what the server did."""
-        return Unavailable("vectors", f"Weaviate at {self._place} {what}", next_step=NEXT_STEP)
+        return Unavailable("vectors", f"Weaviate at {self._place} {what.rstrip('.')}.", next_step=NEXT_STEP)
 
     @property
     def _place(self) -> str:

@@ -65,12 +65,9 @@ async def _refusal(connection: WeaviateConnection, held: Any, passage: IndexedPa
     """Write a passage alone; why the server refuses it for what it is, empty when it is written."""
     from weaviate.exceptions import UnexpectedStatusCodeError
 
-    made = rows.data(passage)
-    it = {"uuid": made.uuid, "properties": made.properties, "vector": made.vector}
     async with connection.answering(WRITE_S):
         try:
-            there = await held.data.exists(made.uuid)
-            await (held.data.replace(**it) if there else held.data.insert(**it))
+            await _upsert(held, passage)
         except UnexpectedStatusCodeError as error:
             said = _said(error)
             # Of a tenant that cannot be written to now it says 422 as well.
@@ -80,6 +77,19 @@ async def _refusal(connection: WeaviateConnection, held: Any, passage: IndexedPa
         except ValueError as error:  # no JSON: a number that is none
             return str(error)
     return ""
+
+
+async def _upsert(held: Any, passage: IndexedPassage) -> None:
+    from weaviate.exceptions import UnexpectedStatusCodeError
+
+    made = rows.data(passage)
+    it = {"uuid": made.uuid, "properties": made.properties, "vector": made.vector}
+    try:
+        await held.data.insert(**it)
+    except UnexpectedStatusCodeError as error:
+        if "already exists" not in _said(error):
+            raise
+        await held.data.replace(**it)
 
 
 def _said(error: Any) -> str:
