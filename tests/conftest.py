@@ -10,7 +10,16 @@ from typing import TypeVar
 
 import pytest
 
-from tests.servers import CannotHave, KafkaServer, PostgresServer, RegistryServer, S3Server, Server, WeaviateServer
+from tests.servers import (
+    CannotHave,
+    KafkaServer,
+    PostgresServer,
+    RedisServer,
+    RegistryServer,
+    S3Server,
+    Server,
+    WeaviateServer,
+)
 
 with suppress(ImportError):  # it reads HF_HUB_OFFLINE when it is imported, and an engine in this process would set that
     import huggingface_hub.constants  # noqa: F401
@@ -76,6 +85,20 @@ def weaviate_url() -> Iterator[str]:
 def postgres_url() -> Iterator[str]:
     """``postgresql+psycopg://…``, one server for the session; tests keep apart by schema or database."""
     yield from _shared_url(PostgresServer, "EARSHOT_TEST_POSTGRES")
+
+
+@pytest.fixture(scope="session")
+def redis_url() -> Iterator[str]:
+    """``redis://127.0.0.1:PORT/0``, one server for the session; tests keep apart by key."""
+    yield from _shared_url(RedisServer, "EARSHOT_TEST_REDIS")
+
+
+@pytest.fixture
+def redis_server() -> Iterator[RedisServer]:
+    """A Redis of the test's own, running, to be stopped, killed and started again."""
+    with _have(RedisServer) as server:
+        assert isinstance(server, RedisServer)
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,11 @@
-"""Real servers for tests: Kafka, a schema registry, Weaviate, PostgreSQL, S3; in Docker where it answers, else native.
+"""Real servers for tests: Kafka, a schema registry, Weaviate, PostgreSQL, Redis, S3; in Docker where it answers, else native.
 
 Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, the
 registry Apicurio, Weaviate and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or
 ``~/.cache/earshot``. To use servers of your own, set ``EARSHOT_TEST_KAFKA=kafka://host:port``,
 ``EARSHOT_TEST_REGISTRY=http://host:port`` (Confluent's API), ``EARSHOT_TEST_WEAVIATE=weaviate://host:port?grpc=port``,
-``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…`` or ``EARSHOT_TEST_S3=s3://bucket`` (with ``AWS_*`` beside it).
+``EARSHOT_TEST_POSTGRES=postgresql+psycopg://…``, ``EARSHOT_TEST_REDIS=redis://…`` or ``EARSHOT_TEST_S3=s3://bucket``
+(with ``AWS_*`` beside it).
 """
 
 from __future__ import annotations
@@ -34,6 +35,7 @@ KAFKA_VERSION = "4.3.1"
 WEAVIATE_VERSION = "1.35.2"
 POSTGRES_VERSION = "17"
 APICURIO_VERSION = "3.3.3"
+REDIS_VERSION = "7"
 VERSITYGW_VERSION = "1.8.0"
 CACHE = Path(os.environ.get("EARSHOT_TEST_CACHE") or Path.home() / ".cache" / "earshot")
 KAFKA_JARS = CACHE / f"kafka-{KAFKA_VERSION}"
@@ -429,6 +431,37 @@ class PostgresServer(Server):
         except psycopg.OperationalError:
             return False
         return True
+
+
+class RedisServer(Server):
+    """One Redis that keeps nothing on disk."""
+
+    name = "redis"
+
+    def __init__(self) -> None:
+        super().__init__(ports=1)
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.ports[0]}/0"
+
+    def _container(self) -> Runner:
+        return Container(f"redis:{REDIS_VERSION}", {6379: self.ports[0]}, {})
+
+    def _process(self) -> Runner:
+        binary = shutil.which("redis-server")
+        if binary is None:
+            raise CannotHave("Redis needs a Docker engine, or its server package, or EARSHOT_TEST_REDIS.")
+        options = ["--bind", "127.0.0.1", "--port", str(self.ports[0]), "--save", "", "--dir", str(self.folder)]
+        return Process([binary, *options], self.folder / "redis.log")
+
+    def _ready(self) -> bool:
+        try:
+            with socket.create_connection(("127.0.0.1", self.ports[0]), timeout=2) as peer:
+                peer.sendall(b"PING\r\n")
+                return peer.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
 
 
 class S3Server(Server):

@@ -132,6 +132,7 @@ async def tidy(kit: Kit, settings: RelaySettings) -> None:
     now = datetime.now(UTC)
     await collect_orphans(kit.blobs, kit.catalog, now, timedelta(hours=settings.orphan_age_h))
     await kit.catalog.prune(now - timedelta(days=settings.traces_kept_d))
+    await kit.catalog.prune_audit(now - timedelta(days=settings.audit_kept_d))
 
 
 async def _beat(kit: Kit, vitals: Vitals) -> None:

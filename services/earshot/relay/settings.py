@@ -32,3 +32,4 @@ class RelaySettings(BaseSettings):
     tidy_s: float = Field(3600.0, gt=0, description="Between two rounds of tidying up.")
     orphan_age_h: float = Field(24.0, ge=1, description="Hours after which a blob of no recording is deleted.")
     traces_kept_d: float = Field(30.0, gt=0, description="Days that spans, heartbeats and stale attempts are kept.")
+    audit_kept_d: float = Field(90.0, gt=0, description="Days that the audit log goes back.")
