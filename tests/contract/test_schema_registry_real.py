@@ -110,7 +110,7 @@ def test_incompatible_with_any_version_is_incompatible(registrar: Registrar, pre
     registrar.register(subject, UPLOADS)
     registrar.register(subject, [COMPATIBLE])
     registrar.register(subject, [with_field(UPLOADS[-1], name="codec", type="string", default="")])
-    with pytest.raises(Misconfigured, match="bitrate"):
+    with pytest.raises(Misconfigured, match="refuses AudioUploaded"):
         registrar.register(subject, [with_field(UPLOADS[-1], name="bitrate", type="string", default="")])
 
 

@@ -20,6 +20,7 @@ from earshot.streams.host import Host, Ports
 from earshot.streams.settings import WorkerSettings
 from tests.faults import outages
 from tests.faults.pipeline import Shelf, stages
+from tests.faults.versions import first_stages
 
 
 def killer(point: str, nth: int) -> Callable[[str], None]:
@@ -47,7 +48,7 @@ async def run(order: dict[str, Any]) -> int:
     ports = Ports(kit.codec, Gate(shelf), attempts, shelf, kit.log, probes, kit.guard("broker"))
     point = killer(order.get("point", ""), order.get("nth", 1))
     name, worker = order["stage"], WorkerSettings(**order["worker"])
-    stage = outages.stage(name, shelf, kit) if name in outages.STAGES else stages(shelf)[name]
+    stage = outages.stage(name, shelf, kit) if name in outages.STAGES else (stages(shelf) | first_stages(shelf))[name]
     host = Host(stage, settings, worker, ports, point)
     try:
         if not worker.health_port:
