@@ -7,6 +7,7 @@ was there. What an event's ``language`` says makes the copier misbehave.
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Collection, Iterator, Mapping, Sequence
@@ -155,15 +156,37 @@ class Copier:
             raise Unavailable("engine", "The engine is warming up.")
         if how == "bug" and not self._shelf.notes("mended"):
             raise ZeroDivisionError("a bug")
-        if how == "hang":
-            await asyncio.Event().wait()
-        if how == "block":
-            time.sleep(3600)  # noqa: ASYNC251 - the fault: the event loop does not turn
+        if how in STALLS and not self._shelf.notes("mended"):
+            await STALLS[how]()
         while how in ("slow", "down") and not self._shelf.notes("release"):
             if how == "down":
                 raise Unavailable("engine", "The engine is down.")
             await asyncio.sleep(0.02)
         return text_of(event) * (20_000 if how == "huge" else 1)
+
+
+async def _hang() -> None:
+    """The unit never ends."""
+    await asyncio.Event().wait()
+
+
+async def _block() -> None:
+    """The event loop does not turn any more."""
+    time.sleep(3600)  # noqa: ASYNC251 - that is the fault
+
+
+async def _starve() -> None:
+    """Whatever fetches from the log in this process hangs from now on; the unit goes on."""
+    for each in gc.get_objects():
+        kind = f"{type(each).__module__}.{type(each).__name__}"
+        if kind == "earshot.streams.kafka.Consumer":
+            each._thread.thread_loop.call_soon_threadsafe(time.sleep, 3600)
+        if kind == "earshot.streams.sqlite.Consumer":
+            each.log_file._reader._thread.submit(time.sleep, 3600)
+
+
+STALLS = {"hang": _hang, "block": _block, "starve": _starve}
+"""Ways to stall in silence."""
 
 
 class Shelver:
