@@ -2,6 +2,7 @@
 
 import hashlib
 import time
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -65,6 +66,13 @@ async def run(delivery, blobs, decoder, max_bytes=10**6, leases=None, lease_s=60
     terms = Terms(max_bytes, "me", lease_s)
     cut = segment([delivery], blobs, decoder, leases or FakeLeases(), terms, collections or FakeCollections(), mos)
     return [output async for output in cut]
+
+
+@pytest.mark.parametrize(("priority", "later"), [("high", "normal"), ("normal", "low"), ("low", "low")])
+async def test_what_comes_after_the_first_ten_minutes_goes_one_lane_lower(blobs, priority, later):
+    script = [replace(piece(0), start_ms=start_ms, index=n) for n, start_ms in enumerate((599_999, 600_000, 5_000_000))]
+    *cuts, _ = await run(upload(blobs, priority=priority), blobs, FakeDecoder([*script, CutEnd(5_001_000, 3)]))
+    assert [cut.topic for cut in cuts] == [LANES[priority], LANES[later], LANES[later]]
 
 
 @pytest.mark.parametrize("priority", ["high", "normal", "low"])

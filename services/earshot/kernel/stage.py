@@ -83,6 +83,7 @@ class Stage:
             Raises ``Permanent``, ``Transient`` or ``Misconfigured``; anything else is a bug.
         undo: called with what was erased, cancelled or overtaken while the outputs were on their way.
         batch: how deliveries are collected.
+        lanes: whether the sources go one before the other, the first in front, each later one keeping a tenth.
         batches_in_work: so many at most; with two the next is fetched and checked while one is worked on. Their order
             is no promise, whatever serves only one at a time must make the other wait.
         costly: a durable attempt row is written before a unit is worked on, its third crash dead-letters it.
@@ -105,6 +106,7 @@ class Stage:
     work: Work
     undo: Undo = undo_nothing
     batch: BatchPolicy = field(default_factory=BatchPolicy)
+    lanes: bool = False
     batches_in_work: int = 1
     costly: bool = False
     gated: bool = True

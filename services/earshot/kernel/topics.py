@@ -8,6 +8,7 @@ from earshot.kernel import ids
 from earshot.kernel.events import (
     AudioUploaded,
     Event,
+    Priority,
     RecordingCompleted,
     RecordingErased,
     SegmentCut,
@@ -100,8 +101,21 @@ TOPICS = (
     RECORDINGS_COMPLETED,
     RECORDINGS_ERASED,
 )
-LANES = {"high": AUDIO_SEGMENTS_HIGH, "normal": AUDIO_SEGMENTS, "low": AUDIO_SEGMENTS_LOW}
+LANES: dict[Priority, Topic] = {"high": AUDIO_SEGMENTS_HIGH, "normal": AUDIO_SEGMENTS, "low": AUDIO_SEGMENTS_LOW}
+"""By priority, the one that goes first in front."""
+FIRST_MS = 10 * 60 * 1000
+"""So much of a recording goes by the lane of its priority; what follows goes one lane lower."""
 BY_NAME = {topic.name: topic for topic in TOPICS}
+
+
+def lane_of(priority: Priority, start_ms: int) -> Topic:
+    """The lane of a segment that starts so far into a recording of this priority.
+
+    The same segment always takes the same lane.
+    """
+    lanes = list(LANES)
+    place = lanes.index(priority) + (start_ms >= FIRST_MS)
+    return LANES[lanes[min(place, len(lanes) - 1)]]
 
 
 def all_topics() -> tuple[Topic, ...]:

@@ -21,7 +21,7 @@ from earshot.kernel.ports import (
     MosPredictor,
 )
 from earshot.kernel.stage import Delivery, Output, emit, progress
-from earshot.kernel.topics import LANES
+from earshot.kernel.topics import lane_of
 from earshot.segmenter.opinion import Opinion
 
 
@@ -51,6 +51,8 @@ async def segment(
 ) -> AsyncIterator[Output]:
     """Cut each recording at pauses and publish its segments on the lane of its priority, then how many there are.
 
+    Segments beyond its first minutes take the next lower lane, so that a long recording keeps nobody waiting.
+
     A recording without speech has none. Doing it again makes the same segments with the same names; a lease keeps
     two workers from doing it at the same time, as when a partition moves while its recording is being cut.
 
@@ -77,7 +79,8 @@ async def segment(
                     yield _total(piece, opinion.add(piece), delivery)
                 else:
                     await opinion.hear(piece)
-                    yield emit(LANES[upload.priority], await _store(piece, upload, wishes, blobs), delivery)
+                    lane = lane_of(upload.priority, piece.start_ms)
+                    yield emit(lane, await _store(piece, upload, wishes, blobs), delivery)
 
 
 def lease_name(event: Event) -> str:

@@ -82,6 +82,12 @@ class LowestUnacked(_Base):
         """Fetch from the partitions again. The Kafka driver's own partition type would crash Faust here."""
         super().resume_partitions({TP(*tp) for tp in tps})
 
+    def on_buffer_drop(self, tp: TP) -> None:
+        """Fetch from a partition again whose events were too many for Faust's buffer, unless it is paused."""
+        super().on_buffer_drop(tp)
+        if tp in self._paused_partitions:
+            self._get_active_partitions().discard(tp)
+
     async def perform_seek(self) -> None:
         """Go back to the committed offsets."""
         self._seeks += 1

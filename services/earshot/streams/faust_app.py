@@ -58,6 +58,16 @@ def build_app(stage: Stage, settings: Settings, worker: WorkerSettings, folder: 
     return app
 
 
+def let_flow(app: faust.App, topic: str, *, flows: bool) -> None:
+    """Fetch from a source's partitions of this worker, or do not; the others are fetched from as before."""
+    consumer = app.consumer
+    mine = {partition for partition in consumer.assignment() if partition.topic == topic}
+    if flows:
+        consumer.resume_partitions(mine)
+    else:
+        consumer.pause_partitions(mine)
+
+
 def _membership(worker: WorkerSettings, deadline_s: float) -> dict[str, Any]:
     """How long the group waits for what; nothing is fetched during a unit, which may reach its deadline three times."""
     return {

@@ -26,8 +26,9 @@ from earshot.kernel.topics import RECORDINGS_PROGRESS, Topic
 from earshot.streams.arrival import Reader
 from earshot.streams.collector import Collector
 from earshot.streams.dead_letters import DeadLetters
-from earshot.streams.faust_app import build_app
+from earshot.streams.faust_app import build_app, let_flow
 from earshot.streams.faust_producer import FaustProducer, Guard
+from earshot.streams.lanes import Lanes
 from earshot.streams.metrics import Metrics
 from earshot.streams.patience import Patience
 from earshot.streams.processor import Processor
@@ -90,7 +91,8 @@ class Host:
         self._ports = ports
         self._point = point
         self._patience = Patience(self.vitals, worker.retry_first_s, worker.retry_max_s)
-        self._collector = Collector(stage.batch)
+        self._collector = Collector(stage.batch, Lanes(stage.sources, self._let_flow) if stage.lanes else None)
+        self._app: faust.App | None = None
         self._ending = Ending(worker.drain_s + worker.stop_s)
         self._intake_broken = asyncio.Event()
         self._broken: Exception | None = None
@@ -164,7 +166,7 @@ class Host:
                 self._intake_broken.set()
                 raise
 
-        app = build_app(self.stage, self._settings, self._worker, folder, arrive)
+        app = self._app = build_app(self.stage, self._settings, self._worker, folder, arrive)
 
         async def assigned(*_: Any, **__: Any) -> None:
             self.vitals.joining = False
@@ -209,6 +211,10 @@ class Host:
                     f"{self.stage.name} needs the topic {name}: {error.detail}", next_step="Run: earshot topics create"
                 ) from error
         return found
+
+    def _let_flow(self, topic: Topic, flows: bool) -> None:
+        assert self._app is not None, "nothing arrives before the app is there"
+        let_flow(self._app, self._settings.topic(topic.name), flows=flows)
 
     async def _pump(self, processor: Processor) -> None:
         while (batch := await self._collector.take()) is not None:

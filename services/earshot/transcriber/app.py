@@ -38,6 +38,7 @@ def create_stage(kit: Kit) -> Stage:
         work=work,
         undo=undo,
         batch=_batch(settings),
+        lanes=True,
         batches_in_work=2,
         costly=True,
         deadline_s=_deadline(settings),
