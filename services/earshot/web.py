@@ -21,6 +21,7 @@ from earshot.adapters import problems, web
 from earshot.adapters.access import EXTENSION, rule_of
 from earshot.adapters.problems import Problem
 from earshot.adapters.wiring import Kit
+from earshot.eraser import api as erasure
 from earshot.ingest import app as ingest
 from earshot.kernel import telemetry
 from earshot.kernel.ending import EXIT_FORCED, SIGNALS, end_within
@@ -40,6 +41,7 @@ which scope an operation needs.
 _TAGS = [
     {"name": "ingest", "description": "Send recordings and transcripts."},
     {"name": "query", "description": "Find what was said."},
+    {"name": "erasure", "description": "Erase a whole tenant, see what is left, say how long recordings are kept."},
     {"name": "jobs", "description": "Follow, cancel and retry the processing of a recording."},
     {"name": "recordings", "description": "List, read, play and erase recordings."},
     {"name": "collections", "description": "Say how the recordings of a collection are to be transcribed."},
@@ -66,7 +68,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
     problems.install(app)
     ingest.prepare(app, decoder)
     query.prepare(app, encoder)
-    for router in (ingest.router, query.api, query.health, pages):
+    for router in (ingest.router, query.api, erasure.router, query.health, pages):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
     return app

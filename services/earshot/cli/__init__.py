@@ -9,7 +9,20 @@ import sys
 
 import typer
 
-from earshot.cli import dlq, events, quality, reindex, remote, replay, reprocess, schemas, speakers, system, topics
+from earshot.cli import (
+    dlq,
+    erase,
+    events,
+    quality,
+    reindex,
+    remote,
+    replay,
+    reprocess,
+    schemas,
+    speakers,
+    system,
+    topics,
+)
 from earshot.kernel.errors import EarshotError, Misconfigured, Transient
 
 app = typer.Typer(
@@ -17,6 +30,7 @@ app = typer.Typer(
 )
 system.register(app)
 remote.register(app)
+erase.register(app)
 speakers.register(app)
 events.register(app)
 dlq.register(app)

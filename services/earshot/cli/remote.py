@@ -1,8 +1,7 @@
-"""Commands that talk to a running system: add, search, transcript, status, erase."""
+"""Commands that talk to a running system: add, search, collection, transcript, status."""
 
 from __future__ import annotations
 
-import asyncio
 import sys
 from collections.abc import Iterable
 from pathlib import Path
@@ -22,7 +21,7 @@ HIDDEN_PREFIX = "."
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module."""
-    for command in (add, search, collection, transcript, status, erase):
+    for command in (add, search, collection, transcript, status):
         app.command()(command)
 
 
@@ -124,18 +123,24 @@ def collection(
     hotwords: Annotated[str | None, typer.Option(help="Words and names that may be said.")] = None,
     prompt: Annotated[str | None, typer.Option(help="A text as it might stand before what is said.")] = None,
     task: Annotated[str | None, typer.Option(help="transcribe, or translate into English.")] = None,
+    segment_audio_days: Annotated[
+        int | None, typer.Option(help="Days that the audio of segments is kept; -1 leaves it to the eraser.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say how the recordings of a collection are to be transcribed from now on; "" leaves it to the transcriber."""
     client, wishes = Client(), {"hotwords": hotwords, "prompt": prompt, "task": task}
-    said = {what: wish or None for what, wish in wishes.items() if wish is not None}
+    said: dict[str, Any] = {what: wish or None for what, wish in wishes.items() if wish is not None}
+    if segment_audio_days is not None:
+        said["segment_audio_days"] = None if segment_audio_days < 0 else segment_audio_days
     path = f"/collections/{quote(name, safe='')}"
     now = (client.call("PATCH", path, json=said) if said else client.call("GET", path)).json()
     if json:
         as_json(now)
         return
     for what, wish in now.items():
-        out.print(f"{what:<10} {escape(wish or 'as the transcriber does by itself')}")
+        unsaid = "as the tenant and the settings say" if what.endswith("_days") else "as the transcriber does by itself"
+        out.print(f"{what:<18} {escape(str(wish)) if wish is not None else unsaid}")
 
 
 def transcript(
@@ -210,38 +215,3 @@ def _print_job(job: dict[str, Any]) -> None:
         out.print(f"    {name:<12} {counts['done']} of {counts.get('total') or '?'}{failed}")
     if job.get("error"):
         err.print(escape(str(job["error"]["detail"])))
-
-
-def erase(
-    id: Annotated[str, typer.Argument(help="Recording or job.")],  # noqa: A002 - the word users know
-    verify: Annotated[
-        bool, typer.Option("--verify", help="Look until nothing is left, and say what the broker keeps.")
-    ] = False,
-    json: Json = False,
-) -> None:
-    """Forget a recording: audio, transcript, passages, for ever."""
-    client = Client()
-    recording_id = client.recording_id(id) if not verify else _known_or_given(client, id)
-    try:
-        client.call("DELETE", f"/recordings/{recording_id}")
-    except Permanent as error:
-        if not (verify and error.code == "unknown_recording"):
-            raise
-    found: list[str] = []
-    if verify:
-        from earshot.cli.system import look_for_remains
-
-        found = asyncio.run(look_for_remains(recording_id))
-    if json:
-        as_json({"recording_id": recording_id, "erased": True, "remains": found})
-    else:
-        out.print(f"{recording_id} is erased.")
-        for line in found:
-            out.print(f"    {escape(line)}")
-
-
-def _known_or_given(client: Client, either_id: str) -> str:
-    try:
-        return client.recording_id(either_id)
-    except Permanent:
-        return either_id

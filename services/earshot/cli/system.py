@@ -15,7 +15,6 @@ import typer
 from rich.markup import escape
 
 from earshot import processes
-from earshot.adapters.wiring import Kit
 from earshot.cli.models import models
 from earshot.cli.output import as_json, err, out
 from earshot.cli.sole import is_running
@@ -157,16 +156,3 @@ def doctor(json: Json = False) -> None:
         if check.next_step:
             out.print(f"                    {escape(check.next_step)}")
     raise typer.Exit(1 if any(check.state == "fail" for check in checks) else 0)
-
-
-async def look_for_remains(recording_id: str) -> list[str]:
-    """What is still found of an erased recording, and the latest date the last bytes leave the broker."""
-    from earshot.eraser.remains import remains
-
-    kit = Kit(load(Settings))
-    try:
-        return await remains(kit, "default", recording_id)
-    finally:
-        await kit.log.close()
-        await kit.vectors.close()
-        await kit.catalog.close()
