@@ -56,5 +56,5 @@ async def system(folder: Path, *, key: str = "", headers: dict[str, str] | None 
         async with httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1", headers=headers) as client:
             yield System(client, kit, app)
     finally:
-        await app.state.doorkeeper.trail.close()
+        await app.state.doorkeeper.close()
         await kit.catalog.close()

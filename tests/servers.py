@@ -1,4 +1,4 @@
-"""Real servers for tests: Kafka, a schema registry, Weaviate, PostgreSQL, Redis, S3; in Docker where it answers, else native.
+"""Real servers for tests: Kafka, a schema registry, Weaviate, PostgreSQL, Redis, S3; in Docker if it answers or native.
 
 Nothing is downloaded by a test. ``make test-servers`` (``python -m tests.servers fetch``) puts the Kafka jars, the
 registry Apicurio, Weaviate and the S3 gateway versitygw into the cache folder, ``EARSHOT_TEST_CACHE`` or
@@ -313,7 +313,7 @@ class RegistryServer(Server):
         return f"http://127.0.0.1:{self.ports[0]}/apis/ccompat/v7"
 
     def _container(self) -> Runner:
-        env = {"APICURIO_DATASOURCE_URL": "jdbc:h2:file:/tmp/registry;WRITE_DELAY=0", "JAVA_OPTS": "-Xmx256m"}
+        env = {"APICURIO_DATASOURCE_URL": "jdbc:h2:file:/tmp/registry;WRITE_DELAY=0"}
         return Container(f"apicurio/apicurio-registry:{APICURIO_VERSION}", {8080: self.ports[0]}, env)
 
     def _process(self) -> Runner:

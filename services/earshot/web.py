@@ -17,7 +17,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
 from earshot import __version__
-from earshot.adapters import problems, web
+from earshot.adapters import openai_errors, problems, web
 from earshot.adapters.access import EXTENSION, rule_of
 from earshot.adapters.problems import Problem
 from earshot.adapters.wiring import Kit
@@ -41,6 +41,8 @@ which scope an operation needs.
 _TAGS = [
     {"name": "ingest", "description": "Send recordings and transcripts."},
     {"name": "query", "description": "Find what was said."},
+    {"name": "answers", "description": "Ask, and be answered with proof; conversations."},
+    {"name": "openai", "description": "The same for clients that know OpenAI's interface; a model is a collection."},
     {"name": "erasure", "description": "Erase a whole tenant, see what is left, say how long recordings are kept."},
     {"name": "jobs", "description": "Follow, cancel and retry the processing of a recording."},
     {"name": "recordings", "description": "List, read, play and erase recordings."},
@@ -68,7 +70,7 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
     problems.install(app)
     ingest.prepare(app, decoder)
     query.prepare(app, encoder)
-    for router in (ingest.router, query.api, erasure.router, query.health, pages):
+    for router in (ingest.router, query.api, query.openai, erasure.router, query.health, pages):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
     return app
@@ -82,7 +84,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     try:
         yield
     finally:
-        await app.state.doorkeeper.trail.close()
+        await app.state.doorkeeper.close()
         opened = vars(kit)  # cached properties that were used
         for name in ("vectors", "log", "catalog"):
             if name in opened:
@@ -124,7 +126,9 @@ def _say_what_is_needed(schema: dict[str, Any]) -> None:
 def _replace_validation_errors(schema: dict[str, Any]) -> None:
     """FastAPI documents its own 422 everywhere; ours are problems."""
     shape = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for methods in schema["paths"].values():
+    for path, methods in schema["paths"].items():
+        if path.startswith(openai_errors.PREFIX):
+            continue  # these say what they answer themselves
         for operation in methods.values():
             if "422" in operation["responses"]:
                 operation["responses"]["422"] = {"description": "Unprocessable Content", "content": shape}

@@ -158,6 +158,11 @@ class Doorkeeper:
         await self.trail.record(_entry(request.scope, request.state.caller, 0, trace_id))
         request.state.recorded = True
 
+    async def close(self) -> None:
+        """Write down what waits, and let go of what counts."""
+        await self.trail.close()
+        await self.limits.close()
+
 
 def doorkeeper_of(request: Request) -> Doorkeeper:
     """The doorkeeper of this app."""

@@ -7,7 +7,7 @@ import math
 import time
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import structlog
 from pydantic import Field
@@ -77,7 +77,10 @@ class RateLimits:
 
     def __init__(self, settings: LimitsSettings) -> None:
         self._settings = settings
-        self._shared = _limiter(_redis(settings.url)) if settings.url else None
+        self._pool = _pool(settings.url) if settings.url else None
+        self._shared = self._pool and _limiter(
+            f"async+{settings.url}", implementation="redispy", connection_pool=self._pool
+        )
         self._rests_until = 0.0
 
     @cached_property
@@ -98,6 +101,11 @@ class RateLimits:
                 log.warning("rate_limits_counted_alone", error=type(error).__name__, seconds=REDIS_RESTS_S)
         return await _hit(self._alone, policy, quota, who)
 
+    async def close(self) -> None:
+        """Let go of Redis."""
+        if self._pool is not None:
+            await self._pool.aclose()
+
 
 async def _hit(limiter: SlidingWindowCounterRateLimiter, policy: Policy, quota: int, who: str) -> Standing:
     from limits import RateLimitItemPerSecond
@@ -109,26 +117,22 @@ async def _hit(limiter: SlidingWindowCounterRateLimiter, policy: Policy, quota: 
     return Standing(policy, quota, max(0, int(stats.remaining)), reset_s, allowed)
 
 
-def _limiter(url: str) -> SlidingWindowCounterRateLimiter:
+def _limiter(url: str, **options: Any) -> SlidingWindowCounterRateLimiter:
     try:
         from limits.aio.strategies import SlidingWindowCounterRateLimiter
-        from limits.errors import ConfigurationError
         from limits.storage import storage_from_string
     except ImportError as error:
         raise Misconfigured("Rate limits need the library limits.", next_step="pip install limits") from error
-    options = {"implementation": "redispy"} if "redis" in url else {}
-    try:
-        storage = storage_from_string(url, **options)
-    except ConfigurationError as error:
-        raise Misconfigured(
-            f"EARSHOT_LIMITS__URL cannot be used: {error}", next_step="pip install redis, and name redis://host:port."
-        ) from error
+    storage = storage_from_string(url, **options)
     return SlidingWindowCounterRateLimiter(storage)  # type: ignore[arg-type] # a URL with async+ makes an async storage
 
 
-def _redis(url: str) -> str:
-    if not url.startswith(("redis://", "rediss://", "redis+unix://")):
-        raise Misconfigured(
-            "EARSHOT_LIMITS__URL is not redis://.", next_step="Use redis://host:6379/0, or leave it out."
-        )
-    return f"async+{url}"
+def _pool(url: str) -> Any:
+    """Connections to Redis. Raises ``Misconfigured``."""
+    if not url.startswith(("redis://", "rediss://")):
+        raise Misconfigured("EARSHOT_LIMITS__URL is not redis://.", next_step="Use redis://host:6379/0, or none.")
+    try:
+        from redis.asyncio import ConnectionPool
+    except ImportError as error:
+        raise Misconfigured("EARSHOT_LIMITS__URL needs the library redis.", next_step="pip install redis") from error
+    return ConnectionPool.from_url(url, socket_timeout=REDIS_WITHIN_S, socket_connect_timeout=REDIS_WITHIN_S)
