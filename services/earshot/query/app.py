@@ -12,7 +12,7 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from earshot import __version__
-from earshot.adapters import problems, rerankers, web
+from earshot.adapters import chat_models, openai_errors, problems, rerankers, web
 from earshot.adapters.access import about_recordings, access, doorkeeper_of
 from earshot.adapters.encoders import choose
 from earshot.adapters.named_encoders import encoder_of
@@ -25,6 +25,9 @@ from earshot.kernel.settings import load
 from earshot.kernel.telemetry import trace_headers
 from earshot.query import audit, cues, keys, media, tenants
 from earshot.query.alias import Alias
+from earshot.query.answering.chat_routes import router as chat_router
+from earshot.query.answering.routes import router as answers_router
+from earshot.query.answering.service import Answers
 from earshot.query.found import FoundJob, FoundRecording
 from earshot.query.health import About, Readiness, degraded_of, diarization_of, engines_of, readiness
 from earshot.query.messages import SearchAnswer, SearchRequest
@@ -32,7 +35,7 @@ from earshot.query.pages import pages
 from earshot.query.progress import Streams, follow
 from earshot.query.quality import quality_bounds
 from earshot.query.search import Judge, search
-from earshot.query.settings import QuerySettings, RerankerSettings
+from earshot.query.settings import AnswersSettings, QuerySettings, RerankerSettings
 from earshot.query.speakers import router as speakers_router
 from earshot.query.speakers import voices_of
 from earshot.query.views import (
@@ -50,6 +53,8 @@ from earshot.query.views import (
 
 api = APIRouter(prefix=PREFIX)
 health = APIRouter(tags=["health"])
+openai = APIRouter()
+openai.include_router(chat_router)
 
 
 # --- what this is -----------------------------------------------------------------------------------------------
@@ -243,6 +248,7 @@ api.include_router(speakers_router)
 api.include_router(keys.router)
 api.include_router(tenants.router)
 api.include_router(audit.router)
+api.include_router(answers_router)
 
 
 # --- health -----------------------------------------------------------------------------------------------------
@@ -302,6 +308,15 @@ def prepare(app: FastAPI, encoder: Encoder | None = None) -> None:
     app.state.judge = _judge()
     app.state.query = settings = load(QuerySettings)
     app.state.streams = Streams(settings)
+    app.state.answers = _answers(app, kit)
+    openai_errors.install(app)
+
+
+def _answers(app: FastAPI, kit: Kit) -> Answers:
+    """What answers are made with, by the settings."""
+    settings = load(AnswersSettings)
+    models = chat_models.choose(settings.providers, kit.catalog)
+    return Answers(app.state.alias, kit.vectors, kit.catalog, app.state.judge, models, settings)
 
 
 def create_app(kit: Kit) -> FastAPI:
@@ -310,6 +325,6 @@ def create_app(kit: Kit) -> FastAPI:
     web.install(app, kit)
     problems.install(app)
     prepare(app)
-    for router in (api, health, pages):
+    for router in (api, openai, health, pages):
         app.include_router(router)
     return app

@@ -5,10 +5,11 @@ from __future__ import annotations
 from pydantic import Field
 from pydantic_settings import BaseSettings
 
+from earshot.adapters.chat_settings import AnthropicSettings, OpenAISettings
 from earshot.adapters.rerankers import RerankerSettings
 from earshot.kernel.settings import config
 
-__all__ = ["QuerySettings", "RerankerSettings"]
+__all__ = ["AnswersSettings", "AnthropicSettings", "OpenAISettings", "QuerySettings", "RerankerSettings"]
 
 
 class QuerySettings(BaseSettings):
@@ -24,3 +25,30 @@ class QuerySettings(BaseSettings):
     events_interval_s: float = Field(0.5, gt=0, description="How often a job is looked at for its event stream.")
     events_max_s: float = Field(3600.0, gt=0, description="Longest event stream; clients connect again by themselves.")
     max_event_streams: int = Field(200, ge=1, description="Event streams open at the same time.")
+
+
+class AnswersSettings(BaseSettings):
+    """How questions are answered. Which models there are, each provider's own settings say."""
+
+    model_config = config("ANSWERS__")
+
+    providers: str = Field(
+        "",
+        description="Who is asked, in this order, with commas: openai,anthropic; empty: all that have a model; none: nobody.",  # noqa: E501 - one sentence
+    )
+    prompt: str = Field("answer-1", description="Version of the instructions, a file of query/prompts.")
+    prompt_other: str = Field("", description="A second version, beside the first; empty: none.")
+    prompt_other_share: float = Field(0.0, ge=0, le=1, description="Share of conversations that get the second one.")
+    rewrite_prompt: str = Field(
+        "rewrite-1", description="Version of the instructions for questions that lean on others."
+    )
+    passages: int = Field(8, ge=1, le=50, description="So many of the best passages an answer may rest on.")
+    context_tokens: int = Field(3000, ge=100, description="So much of them, and of what is said beside them, is sent.")
+    max_tokens: int = Field(700, ge=16, description="Longest answer of a model.")
+    deadline_s: float = Field(60.0, gt=0, description="All models together; then the passages themselves are quoted.")
+    timezone: str = Field("UTC", description="Where days begin, for dates in questions: an IANA name.")
+    max_answers: int = Field(
+        64, ge=1, description="Answers written at the same time by this process; more are refused."
+    )
+    history: int = Field(6, ge=1, le=50, description="So many answers of a conversation are looked at for a new one.")
+    conversation_answers: int = Field(200, ge=1, description="Answers of one conversation; then a new one is needed.")

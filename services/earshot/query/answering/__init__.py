@@ -1,0 +1,1 @@
+"""Answers: from a question in a conversation to sentences with proof."""
