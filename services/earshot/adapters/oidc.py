@@ -101,7 +101,7 @@ class Tokens:
 
     def _principal(self, claims: Mapping[str, Any]) -> Principal | None:
         tenant, subject = claims.get(self._settings.tenant_claim), claims.get("sub")
-        if not isinstance(tenant, str) or not re.match(TENANT_PATTERN, tenant) or not isinstance(subject, str):
+        if not isinstance(tenant, str) or not re.fullmatch(TENANT_PATTERN, tenant) or not isinstance(subject, str):
             return None
         said = claims.get(self._settings.scope_claim)
         words = said.split() if isinstance(said, str) else said if isinstance(said, list) else []
