@@ -131,13 +131,13 @@ class Doorkeeper:
         self.trail.used(key)
         return _principal(key)
 
-    async def count(self, request: Request, caller: Principal, rule: Rule) -> None:
-        """Count a request by its caller. Raises ``Refused`` (429)."""
-        if caller is not _LOCAL:
-            await self._count(request, rule.limit, f"{caller.tenant}:{caller.key_id}")
+    async def count(self, request: Request, caller: Principal, rule: Rule, cost: int = 1) -> None:
+        """Count a request by its caller, for so many where it asks for more than one. Raises ``Refused`` (429)."""
+        if caller is not _LOCAL and cost > 0:
+            await self._count(request, rule.limit, f"{caller.tenant}:{caller.key_id}", cost)
 
-    async def _count(self, request: Request, policy: Policy, who: str) -> None:
-        standing = await self.limits.hit(policy, who)
+    async def _count(self, request: Request, policy: Policy, who: str, cost: int = 1) -> None:
+        standing = await self.limits.hit(policy, who, cost)
         if standing is not None:
             request.state.standing = standing
             if not standing.allowed:

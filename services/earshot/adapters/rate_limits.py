@@ -87,19 +87,19 @@ class RateLimits:
     def _alone(self) -> SlidingWindowCounterRateLimiter:
         return _limiter("async+memory://")
 
-    async def hit(self, policy: Policy, who: str) -> Standing | None:
-        """Count a request; ``None`` when there is no limit."""
+    async def hit(self, policy: Policy, who: str, cost: int = 1) -> Standing | None:
+        """Count a request that counts for so many; ``None`` when there is no limit."""
         quota: int = getattr(self._settings, policy)
         if not quota:
             return None
         if self._shared is not None and time.monotonic() >= self._rests_until:
             try:
                 async with asyncio.timeout(REDIS_WITHIN_S):
-                    return await _hit(self._shared, policy, quota, who)
+                    return await _hit(self._shared, policy, quota, who, cost)
             except Exception as error:  # whatever the client raises: limits are no reason to refuse
                 self._rests_until = time.monotonic() + REDIS_RESTS_S
                 log.warning("rate_limits_counted_alone", error=type(error).__name__, seconds=REDIS_RESTS_S)
-        return await _hit(self._alone, policy, quota, who)
+        return await _hit(self._alone, policy, quota, who, cost)
 
     async def close(self) -> None:
         """Let go of Redis."""
@@ -107,11 +107,11 @@ class RateLimits:
             await self._pool.aclose()
 
 
-async def _hit(limiter: SlidingWindowCounterRateLimiter, policy: Policy, quota: int, who: str) -> Standing:
+async def _hit(limiter: SlidingWindowCounterRateLimiter, policy: Policy, quota: int, who: str, cost: int) -> Standing:
     from limits import RateLimitItemPerSecond
 
     item = RateLimitItemPerSecond(quota, WINDOW_S, namespace="earshot")
-    allowed = await limiter.hit(item, policy, who)
+    allowed = await limiter.hit(item, policy, who, cost=cost)
     stats = await limiter.get_window_stats(item, policy, who)
     reset_s = min(WINDOW_S, max(1, math.ceil(stats.reset_time - time.time())))
     return Standing(policy, quota, max(0, int(stats.remaining)), reset_s, allowed)
@@ -124,7 +124,7 @@ def _limiter(url: str, **options: Any) -> SlidingWindowCounterRateLimiter:
     except ImportError as error:
         raise Misconfigured("Rate limits need the library limits.", next_step="pip install limits") from error
     storage = storage_from_string(url, **options)
-    return SlidingWindowCounterRateLimiter(storage)  # type: ignore[arg-type] # a URL with async+ makes an async storage
+    return SlidingWindowCounterRateLimiter(storage)
 
 
 def _pool(url: str) -> Any:

@@ -10,9 +10,11 @@ import sys
 import typer
 
 from earshot.cli import (
+    audit,
     dlq,
     erase,
     events,
+    keys,
     quality,
     reindex,
     remote,
@@ -40,6 +42,8 @@ reindex.register(app)
 reprocess.register(app)
 schemas.register(app)
 topics.register(app)
+keys.register(app)
+audit.register(app)
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78
 """Of sysexits.h."""

@@ -6,10 +6,22 @@ from pydantic import Field
 from pydantic_settings import BaseSettings
 
 from earshot.adapters.chat_settings import AnthropicSettings, OpenAISettings
+from earshot.adapters.oidc import OidcSettings
+from earshot.adapters.rate_limits import LimitsSettings
 from earshot.adapters.rerankers import RerankerSettings
+from earshot.adapters.web import WebSettings
 from earshot.kernel.settings import config
 
-__all__ = ["AnswersSettings", "AnthropicSettings", "OpenAISettings", "QuerySettings", "RerankerSettings"]
+__all__ = [
+    "AnswersSettings",
+    "AnthropicSettings",
+    "LimitsSettings",
+    "OidcSettings",
+    "OpenAISettings",
+    "QuerySettings",
+    "RerankerSettings",
+    "WebSettings",
+]
 
 
 class QuerySettings(BaseSettings):

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi import Path as PathParameter
 from opentelemetry import trace
 
-from earshot.adapters.access import about_recordings, access
+from earshot.adapters.access import about_recordings, access, doorkeeper_of
 from earshot.adapters.problems import Problem, Refused, documented, invalid, problem
 from earshot.adapters.web import Caller, KitOf, Tenant
 from earshot.kernel.access import Principal
@@ -159,6 +159,7 @@ def _audited(request: Request, view: AnswerView) -> AnswerView:
 async def ask_many(request: Request, asked: BatchRequest, caller: Caller, kit: KitOf) -> BatchAnswer:
     """Up to 32 searches; one that cannot be done says why, and the others are answered."""
     started = time.perf_counter()
+    await doorkeeper_of(request).count(request, caller, request.state.rule, cost=len(asked.queries) - 1)
     encoder = await request.app.state.alias.encoder()
     turns = asyncio.Semaphore(AT_ONCE)
 
