@@ -85,6 +85,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         yield
     finally:
         await app.state.doorkeeper.close()
+        await app.state.answers.close()
         opened = vars(kit)  # cached properties that were used
         for name in ("vectors", "log", "catalog"):
             if name in opened:
