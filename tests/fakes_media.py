@@ -73,6 +73,9 @@ class FakeBlobs:
             if key.startswith(prefix):
                 yield key, written
 
+    async def sweep(self, _before: datetime) -> int:
+        return 0
+
     def _up(self, key: str) -> None:
         if self.failure is not None:
             raise self.failure

@@ -34,6 +34,7 @@ TIMEOUT_S = 60.0  # of a request with at most PART bytes: 140 KB/s is still enou
 CONNECT_S = 5.0
 MAX_KEY = 1024  # bytes, the limit of S3
 _TENANT = re.compile(TENANT_PATTERN)
+_STAGED = re.compile(r"^[^#]+#[0-9]+$")
 _STEP = re.compile(r"^[A-Za-z0-9_][A-Za-z0-9._=-]*$")
 
 
@@ -160,6 +161,11 @@ class ObstoreBlobs:
             for entry in page:
                 yield entry["path"], entry["last_modified"]
 
+    @writes
+    async def sweep(self, before: datetime) -> int:
+        """Delete what writers that died left half-written in a folder; buckets have rules for that."""
+        return 0 if self._folder is None else await asyncio.to_thread(_sweep, self._folder, before.timestamp())
+
     @reads
     async def _page(self, pages: Any, prefix: str) -> Any:
         with _errors(prefix):
@@ -206,6 +212,16 @@ class ObstoreBlobs:
             await self._delete([key])
         except BlobMissing:
             return
+
+
+def _sweep(folder: Path, before: float) -> int:
+    """Delete files that the library writes to until they are whole: named after a key, ``#`` and a number."""
+    gone = 0
+    for path in folder.rglob("*#*"):
+        if _STAGED.match(path.name) and path.is_file() and path.stat().st_mtime < before:
+            path.unlink(missing_ok=True)
+            gone += 1
+    return gone
 
 
 class _Source:
@@ -256,12 +272,16 @@ def _errors(key: str, *, reading: bool = True) -> Iterator[None]:
         raise
     except FileNotFoundError as error:
         if not reading:
-            raise Unavailable("blobs", f"The blob store cannot be written to: {_brief(error)}.") from error
+            raise _unavailable(f"The blob store cannot be written to: {_brief(error)}.") from error
         raise BlobMissing(f"There is nothing in the blob store at {key}.") from None
     except TimeoutError:
-        raise Unavailable("blobs", "The blob store did not answer in time.") from None
+        raise _unavailable("The blob store did not answer in time.") from None
     except (BaseError, OSError) as error:
-        raise Unavailable("blobs", f"The blob store does not answer: {_brief(error)}.") from error
+        raise _unavailable(f"The blob store does not answer: {_brief(error)}.") from error
+
+
+def _unavailable(detail: str) -> Unavailable:
+    return Unavailable("blobs", detail, next_step="Check EARSHOT_BLOBS_URL, its disk or server, and the rights there.")
 
 
 def _valid(key: str) -> bool:

@@ -128,9 +128,11 @@ async def _places(kit: Kit, settings: RelaySettings, vitals: Vitals) -> dict[str
 
 
 async def tidy(kit: Kit, settings: RelaySettings) -> None:
-    """One round of tidying up: orphan blobs, then what the catalog keeps only for a while."""
+    """One round of tidying up: orphan and half-written blobs, then what the catalog keeps only for a while."""
     now = datetime.now(UTC)
-    await collect_orphans(kit.blobs, kit.catalog, now, timedelta(hours=settings.orphan_age_h))
+    age = timedelta(hours=settings.orphan_age_h)
+    await collect_orphans(kit.blobs, kit.catalog, now, age)
+    await kit.blobs.sweep(now - age)
     await kit.catalog.prune(now - timedelta(days=settings.traces_kept_d))
     await kit.catalog.prune_audit(now - timedelta(days=settings.audit_kept_d))
 

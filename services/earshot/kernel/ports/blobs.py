@@ -41,3 +41,6 @@ class BlobStore(Protocol):
 
     def list(self, prefix: str) -> AsyncIterator[tuple[str, datetime]]:
         """Keys below a prefix that ends in ``/``, with when they were written."""
+
+    async def sweep(self, before: datetime) -> int:
+        """Delete what writers that died before a moment left half-written, under no key; how much there was."""
