@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+import signal
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -17,8 +18,9 @@ from aiokafka.protocol.types import Array, Int16, Int32, Schema, String
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.events import SegmentCut
 from earshot.kernel.topics import Topic
+from tests.faults.guarantees import Outcome
 from tests.faults.pipeline import passages_of, text_of
-from tests.faults.system import PATIENCE_S, System
+from tests.faults.system import PATIENCE_S, System, Worker
 from tests.waiting import eventually
 
 
@@ -135,6 +137,28 @@ class _DeleteGroups(Request[_DeleteGroupsStruct]):
 
     def build(self, request_struct_class: type[_DeleteGroupsStruct]) -> _DeleteGroupsStruct:
         return request_struct_class(self._groups)
+
+
+# --- workers --------------------------------------------------------------------------------------------------------
+
+
+def crew(system: System, **worker: Any) -> list[Worker]:
+    """One worker of each stage, who leave their group at once when they are asked to end."""
+    return [system.start(stage, instance_id="", **worker) for stage in ("copier", "shelver")]
+
+
+async def dismissed(workers: Sequence[Worker]) -> None:
+    """Ask workers to end; return when all have, in good order."""
+    for worker in workers:
+        worker.signal(signal.SIGTERM)
+    assert [await worker.ended() for worker in workers] == [0] * len(workers)
+
+
+async def all_is_well(system: System, outcome: Outcome, workers: Sequence[Worker]) -> None:
+    """Nothing lost, nothing wrong, nobody ended."""
+    await system.settles(within=2 * PATIENCE_S)
+    assert all(worker.alive for worker in workers), [worker.log()[-2000:] for worker in workers]
+    await system.account(outcome)
 
 
 # --- traffic --------------------------------------------------------------------------------------------------------

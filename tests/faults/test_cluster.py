@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -12,9 +13,9 @@ import pytest
 
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS
-from tests.faults.brokers import busy, coordinator, insist, leaders, traffic, whole, works
+from tests.faults.brokers import all_is_well, busy, coordinator, crew, insist, leaders, traffic, whole, works
 from tests.faults.guarantees import Outcome
-from tests.faults.system import System, Worker
+from tests.faults.system import System
 from tests.servers import KafkaCluster
 from tests.waiting import eventually
 
@@ -63,18 +64,6 @@ async def replicated(cluster: KafkaCluster, tmp_path: Path) -> AsyncIterator[Sys
     await made.close()
 
 
-def crew(system: System) -> list[Worker]:
-    """One worker of each stage."""
-    return [system.start("copier"), system.start("shelver")]
-
-
-async def all_is_well(system: System, outcome: Outcome, workers: list[Worker]) -> None:
-    """Nothing lost, nothing wrong, nobody ended."""
-    await system.settles(within=120)
-    assert all(worker.alive for worker in workers), [worker.log()[-2000:] for worker in workers]
-    await system.account(outcome)
-
-
 @pytest.mark.row(8, "`kill -9` of a broker of three, which leads partitions, under traffic")
 async def test_one_of_three_brokers_is_killed(
     impatient_cluster: KafkaCluster, tmp_path: Path, outcome: Outcome
@@ -113,6 +102,7 @@ async def test_each_of_three_brokers_is_killed(cluster: KafkaCluster, replicated
 
 @pytest.mark.full
 @pytest.mark.timeout(600)
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.row(8, "SIGSTOP of a broker of three, which leads partitions: its connections stay open, and silent")
 async def test_one_of_three_brokers_freezes(cluster: KafkaCluster, replicated: System, outcome: Outcome) -> None:
     """As after a power cut of its machine, nobody is told that it is gone."""
@@ -129,6 +119,8 @@ async def test_one_of_three_brokers_freezes(cluster: KafkaCluster, replicated: S
         finally:
             frozen.resume()
     await all_is_well(system, outcome, workers)
+    await system.log.close()
+    gc.collect()  # aiokafka leaves connections open that were given up while they opened
 
 
 @pytest.mark.full
