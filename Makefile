@@ -1,7 +1,7 @@
 # GNU make 3.81 (macOS) reads this file. `make` alone prints what there is.
 # Another Python: make setup PYTHON=/path/to/python3.12    Options for a command: make up ARGS="--port 9090"
 .DEFAULT_GOAL := help
-.PHONY: help setup demo up test test-fast test-faults test-engines lint format docs bench clean locks schemas test-servers
+.PHONY: help setup demo up test test-fast test-faults soak test-engines lint format docs bench clean locks schemas test-servers
 
 VENV := .venv
 BIN := $(VENV)/bin
@@ -33,6 +33,9 @@ test-fast: $(VENV)/.stamp-dev ## Run the unit tests alone; nothing else has to r
 test-faults: $(VENV)/.stamp-dev ## Run every fault test, the full matrix, and write docs/guarantees.md
 	EARSHOT_GUARANTEES=docs/guarantees.json $(PYTEST) tests/faults $(ARGS)
 	$(BIN)/python docs/build.py
+
+soak: $(VENV)/.stamp-dev ## Random faults over real stages for 30 minutes; ARGS="--minutes 3 --seed 7 --transport kafka"
+	$(BIN)/python -m tests.faults.soak $(ARGS)
 
 test-engines: $(ENGINES)/.stamp ## Run the tests that need torch, in .venv-engines (about 7 GB)
 	EARSHOT_TEST_ENGINES=required $(ENGINES_PYTEST) tests/engines $(ARGS)

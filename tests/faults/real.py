@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -18,6 +19,7 @@ from benchmarks.speech import write_speech
 from earshot.adapters.decoder import DecoderLimits, IsolatedDecoder
 from earshot.adapters.simulated import Simulated
 from earshot.adapters.wiring import Kit
+from earshot.kernel.errors import Unavailable
 from earshot.kernel.ports import Clip, CutSegment
 from earshot.kernel.settings import Settings
 from earshot.kernel.topics import (
@@ -86,7 +88,7 @@ async def make_speech(folder: Path, seed: int, seconds: float = SPEECH_S) -> Spe
 
 @dataclass(frozen=True)
 class Death:
-    """How a process ended, and how many records of its sources were not committed then."""
+    """How a process ended, and how many records of its sources were not committed then; -1: the broker did not say."""
 
     name: str
     code: int
@@ -119,6 +121,7 @@ class Flow:
         self.deaths: list[Death] = []
         (self._port,) = free_ports(1)
         self.http = httpx.AsyncClient(base_url=f"http://127.0.0.1:{self._port}/api/v1", timeout=30)
+        self.static = True
         self._processes: dict[str, subprocess.Popen[bytes]] = {}
         self._tending: asyncio.Task[None] | None = None
 
@@ -153,7 +156,7 @@ class Flow:
         if name in STAGES:
             command = [sys.executable, "-m", "tests.faults.real_worker", name, str(self._order(name))]
         # A static member of its group, so that after kill -9 the next need not wait for the session's end.
-        environment = self._environment | {"EARSHOT_WORKER__INSTANCE_ID": name}
+        environment = self._environment | {"EARSHOT_WORKER__INSTANCE_ID": name if self.static else ""}
         with (self.folder / f"{name}.log").open("ab") as log:
             self._processes[name] = subprocess.Popen(
                 tied(command), cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log
@@ -164,10 +167,19 @@ class Flow:
         while True:
             for name, process in list(self._processes.items()):
                 if process.poll() is not None:
-                    behind = await self.behind(name) if name in STAGES else 0
-                    self.deaths.append(Death(name, process.returncode, behind))
+                    self.deaths.append(Death(name, process.returncode, await self._left(name)))
                     self._spawn(name)
             await asyncio.sleep(0.05)
+
+    async def _left(self, name: str) -> int:
+        try:
+            return await self.behind(name) if name in STAGES else 0
+        except Unavailable:
+            return -1
+
+    def signal(self, name: str, number: signal.Signals) -> None:
+        """Send a signal to a process."""
+        self._processes[name].send_signal(number)
 
     def _order(self, stage: str) -> Path:
         return self.folder / f"{stage}.order"

@@ -41,7 +41,7 @@ async def test_a_silent_stall_ends_the_worker_in_time_and_shows_in_its_readiness
     (stage, reason), (port,) = REASONS[stall], free_ports(1)
     first, *others = system.segments(9)
     worker = system.start(stage, health_port=port, silence_s=3, stall_s=5)
-    await eventually(lambda: is_ready(port), within=60)
+    await eventually(lambda: is_ready(port), within=120)
     await system.publish(first.model_copy(update={"language": stall}))
     await eventually(lambda: system.shelf.notes(stall))
     with outcome.recovering():
