@@ -53,16 +53,28 @@ def test_every_setting_is_described():
 
 
 def test_compose_runs_every_process_of_the_system_and_nothing_else_of_ours():
-    assert set(OURS) == {*PROCESSES, "topics"}
+    assert set(OURS) == {*PROCESSES, "topics", "schemas"}
     for name in PROCESSES:
         assert OURS[name]["command"][:2] == ["worker", name]
     assert OURS["topics"]["command"] == ["topics", "create"]
+    assert OURS["schemas"]["command"] == ["schemas", "register"]
 
 
 def test_every_process_of_compose_waits_for_the_topics_and_keeps_the_same_blobs():
     for name in PROCESSES:
         assert OURS[name]["depends_on"]["topics"] == {"condition": "service_completed_successfully"}, name
         assert "blobs:/data/blobs" in OURS[name]["volumes"], name
+
+
+def test_compose_has_a_registry_for_whom_wants_one_and_whatever_runs_waits_for_its_schemas_then():
+    assert {name for name, body in COMPOSE["services"].items() if body.get("profiles") == ["registry"]} == {
+        "registry",
+        "schemas",
+    }
+    for name in PROCESSES:
+        wanted = {"condition": "service_completed_successfully", "required": False}
+        assert OURS[name]["depends_on"]["schemas"] == wanted, name
+        assert OURS[name]["environment"]["EARSHOT_SCHEMA_REGISTRY_URL"] == "${EARSHOT_SCHEMA_REGISTRY_URL:-}", name
 
 
 def test_compose_waits_only_for_services_that_say_when_they_are_ready():

@@ -17,7 +17,7 @@ from earshot.cli.topics import REPAIR, differences
 from earshot.kernel.errors import EarshotError, Misconfigured
 from earshot.kernel.ports.indexes import serving
 from earshot.kernel.settings import Settings, load
-from earshot.kernel.topics import all_topics
+from earshot.kernel.topics import TOPICS, all_topics
 
 GIB = 1024**3
 LOW_DISK_GIB = 2
@@ -127,7 +127,12 @@ def _dependencies(kit: Kit) -> dict[str, Callable[[], Awaitable[str]]]:
             )
         return f"{found}, {index.encoder} serves"
 
-    return {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
+    async def registry() -> str:
+        await asyncio.to_thread(kit.codec.prepare, TOPICS)
+        return "answers, every schema is registered"
+
+    found = {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
+    return found | {"schema registry": registry} if settings.schema_registry_url else found
 
 
 async def _stages(kit: Kit) -> list[Check]:
