@@ -131,8 +131,13 @@ def _dependencies(kit: Kit) -> dict[str, Callable[[], Awaitable[str]]]:
         await asyncio.to_thread(kit.codec.prepare, TOPICS)
         return "answers, every schema is registered"
 
-    found = {"broker": broker, "catalog": catalog, "blobs": blobs, "vectors": vectors}
-    return found | {"schema registry": registry} if settings.schema_registry_url else found
+    looks: dict[str, Callable[[], Awaitable[str]]] = {
+        "broker": broker,
+        "catalog": catalog,
+        "blobs": blobs,
+        "vectors": vectors,
+    }
+    return looks | {"schema registry": registry} if settings.schema_registry_url else looks
 
 
 async def _stages(kit: Kit) -> list[Check]:
