@@ -151,4 +151,5 @@ async def asking(
             yield system
     finally:
         await app.state.answers.close()
+        await app.state.doorkeeper.close()
         await kit.catalog.close()

@@ -83,7 +83,7 @@ class Handler(BaseHTTPRequestHandler):
         self.wfile.write(f"event: {data.get('type', 'message')}\ndata: {json.dumps(data)}\n\n".encode())
         self.wfile.flush()
 
-    def finish(self, tokens: tuple[int, int] = (100, 10), why: str = "") -> None:
+    def ends(self, tokens: tuple[int, int] = (100, 10), why: str = "") -> None:
         """The end, as each interface has it."""
         got, made = tokens
         if self.path == "/v1/messages":
@@ -117,7 +117,7 @@ def says(text: str, *, tokens: tuple[int, int] = (100, 10), why: str = "", size:
         _begun(handler, tokens)
         for at in range(0, len(text), size):
             handler.piece(text[at : at + size])
-        handler.finish(tokens, why)
+        handler.ends(tokens, why)
 
     return reply
 
@@ -142,6 +142,12 @@ def breaks_off(text: str) -> Reply:
     return reply
 
 
+def errs(handler: Handler, _body: dict[str, Any]) -> None:
+    """An error where a piece of the answer should be."""
+    handler.begin()
+    handler.event({"type": "error", "error": {"type": "overloaded_error", "message": "no"}})
+
+
 def slowly(handler: Handler, _body: dict[str, Any]) -> None:
     """One piece, then nothing until the test lets it go on; then more pieces than any socket takes in."""
     _begun(handler, (1, 1))
@@ -149,7 +155,7 @@ def slowly(handler: Handler, _body: dict[str, Any]) -> None:
     handler.server.going_on.wait(30)
     for _ in range(20_000):
         handler.piece("And on and on. ")
-    handler.finish()
+    handler.ends()
 
 
 def numbers(sent: str) -> list[int]:

@@ -46,12 +46,20 @@ class Matter:
 
 
 @dataclass
-class Tally:
-    """What one recording has: mentions by speaker, and the first passage that mentions it."""
+class Speaking:
+    """How often somebody mentions it, and the first passage in which they do."""
 
     first: IndexedPassage
     mentions: int = 0
-    speakers: dict[str, int] = field(default_factory=dict)
+
+
+@dataclass
+class Tally:
+    """What one recording has: mentions by the label of who speaks, and the first passage that mentions it."""
+
+    first: IndexedPassage
+    mentions: int = 0
+    speakers: dict[str, Speaking] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -154,7 +162,7 @@ def _tallied(passages: Sequence[IndexedPassage], about: Matter) -> dict[str, Tal
         tally = tallies.setdefault(passage.recording_id, Tally(passage))
         tally.mentions += times
         for speaker in passage.speakers:
-            tally.speakers[speaker] = tally.speakers.get(speaker, 0) + times
+            tally.speakers.setdefault(speaker, Speaking(passage)).mentions += times
     return tallies
 
 

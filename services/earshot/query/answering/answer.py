@@ -146,15 +146,17 @@ async def _counted(
             matter(intent), where, asked.tenant, index, encoder, means.vectors, means.library, means.library,
             counting.SHOWN, by_passages=intent.unit == "speakers",
         )  # fmt: skip
-    evidence = await gather(counting.proofs(counted), asked.tenant, means.library, None) if intent.topic else []
     voices = await means.library.voices(asked.tenant, counting.wanted_voices(intent, counted))
+    who = counting.speakers(counted, voices) if intent.unit == "speakers" else {}
+    proofs = counting.proofs(intent, counted, who) if intent.topic else []
+    evidence = await gather(proofs, asked.tenant, means.library, None)
     draft.begin(evidence)
-    seen = counting.view(intent, counted, evidence, counting.speakers(counted, voices))
+    seen = counting.view(intent, counted, evidence, who)
     draft.outcome, draft.aggregation = "counted" if intent.kind == "count" else "listed", seen
     draft.recordings |= {each.recording_id for each in seen.recordings}
     if counted.census.undated:
         draft.notices.append(f"Without a date, and so not looked at: {counted.census.undated} recordings.")
-    for event in draft.say(counting.told(intent, seen, counted, period.text if period else "")):
+    for event in draft.say(counting.told(intent, seen, counted, evidence, who, period.text if period else "")):
         yield event
 
 

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from earshot.kernel.ports import ScoredPassage
 from earshot.kernel.speakers import Voices
-from earshot.query.answering.aggregate import Counted, named
+from earshot.query.answering.aggregate import Counted, Speaking, named
 from earshot.query.answering.checker import unmarked
 from earshot.query.answering.evidence import Evidence
 from earshot.query.answering.intent import Intent, Unit
@@ -19,28 +19,34 @@ TOLD = 20
 _MINUTE_MS = 60_000
 
 
-def proofs(counted: Counted) -> list[ScoredPassage]:
-    """The first mention in each recording that the text names, in its order."""
+def proofs(intent: Intent, counted: Counted, who: Mapping[str, Speaking]) -> list[ScoredPassage]:
+    """The first mention in each recording, or by each person, that the text names, in its order."""
+    if intent.unit == "speakers":
+        firsts = dict.fromkeys(each.first.id for each in list(who.values())[:TOLD])
+        passages = {each.first.id: each.first for each in who.values()}
+        return [ScoredPassage(passages[key], 0.0) for key in firsts]
     tallies = counted.tallies
     return [ScoredPassage(tallies[each.id].first, 0.0) for each in counted.census.newest[:TOLD] if each.id in tallies]
 
 
-def speakers(counted: Counted, voices: Mapping[str, Voices]) -> dict[str, int]:
-    """Mentions by speaker, most first; labels that nobody named are told apart by their recording."""
+def speakers(counted: Counted, voices: Mapping[str, Voices]) -> dict[str, Speaking]:
+    """Who mentions it, most first; labels that nobody named are told apart by their recording."""
     titles = {each.id: named(each) for each in counted.census.newest}
-    found: dict[str, int] = {}
+    found: dict[str, Speaking] = {}
     for recording, tally in counted.tallies.items():
-        for label, times in tally.speakers.items():
+        for label, speaking in tally.speakers.items():
             name = voices[recording].name(label) if recording in voices else None
             generic = name is None and label.startswith("SPEAKER_")
             who = f"{label} in {titles.get(recording, recording)}" if generic else name or label
-            found[who] = found.get(who, 0) + times
-    return dict(sorted(found.items(), key=lambda item: (-item[1], item[0])))
+            found.setdefault(who, Speaking(speaking.first)).mentions += speaking.mentions
+    return dict(sorted(found.items(), key=lambda item: (-item[1].mentions, item[0])))
 
 
-def view(intent: Intent, counted: Counted, evidence: Sequence[Evidence], who: Mapping[str, int]) -> AggregationView:
+def view(
+    intent: Intent, counted: Counted, evidence: Sequence[Evidence], who: Mapping[str, Speaking]
+) -> AggregationView:
     """The count, structured."""
-    numbers = {each.recording.id: each.number for each in evidence}
+    numbers = {each.recording.id: each.number for each in reversed(evidence)}
     of = counted.tallies if intent.topic else {}
     recordings = [
         CountedRecording(
@@ -63,19 +69,29 @@ def view(intent: Intent, counted: Counted, evidence: Sequence[Evidence], who: Ma
         count=totals[intent.unit],
         exact=counted.exact,
         recordings=recordings,
-        speakers=dict(list(who.items())[:SHOWN]),
+        speakers={name: each.mentions for name, each in list(who.items())[:SHOWN]},
     )
 
 
-def told(intent: Intent, seen: AggregationView, counted: Counted, when: str) -> str:
+def told(
+    intent: Intent,
+    seen: AggregationView,
+    counted: Counted,
+    evidence: Sequence[Evidence],
+    who: Mapping[str, Speaking],
+    when: str,
+) -> str:
     """The count in words. The matter stands in single quotation marks: it quotes the question, not a recording."""
     lines = [_first(intent, seen, counted, when)]
     if intent.unit == "speakers":
-        lines += [f"- {who}: {_times(count)}" for who, count in list(seen.speakers.items())[:TOLD]]
-        return "\n".join([*lines, *_more(len(seen.speakers))])
-    for each, listed in zip(seen.recordings[:TOLD], counted.census.newest, strict=False):
-        mentions = f", {_times(each.mentions)}" if each.mentions else ""
-        mark = f" [{each.number}]" if each.number else ""
+        numbers = {each.passage.id: each.number for each in evidence}
+        for name, each in list(who.items())[:TOLD]:
+            mark = f" [{numbers[each.first.id]}]" if each.first.id in numbers else ""
+            lines.append(f"- {unmarked(name)}{f': {_times(each.mentions)}' if intent.topic else ''}{mark}")
+        return "\n".join([*lines, *_more(len(who))])
+    for shown, listed in zip(seen.recordings[:TOLD], counted.census.newest, strict=False):
+        mentions = f", {_times(shown.mentions)}" if shown.mentions else ""
+        mark = f" [{shown.number}]" if shown.number else ""
         lines.append(f"- {unmarked(named(listed))}{mentions}{mark}")
     return "\n".join([*lines, *_more(counted.census.count)])
 
