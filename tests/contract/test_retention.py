@@ -217,8 +217,6 @@ async def test_the_audio_of_segments_is_old_some_days_after_the_end(catalog, ten
     assert await old(0.1)
     await catalog.segments_dropped([job])
     assert not await old(100)
-    await catalog.segments_cut_again(job)
-    assert await old(0.1)
 
 
 async def test_an_erased_recording_says_when_it_was_and_when_it_was_gone(catalog, tenant):

@@ -69,6 +69,24 @@ async def test_stereo_at_another_rate_becomes_mono_at_16_khz():
     assert len(samples_of(segment)) == pytest.approx(11 * RATE, abs=16)
 
 
+@pytest.mark.parametrize(("container", "codec", "rate"), [("flac", "flac", 44_100), ("mp3", "libmp3lame", 22_050)])
+async def test_a_segment_that_is_cut_again_has_the_same_samples(file, container, codec, rate):
+    """Whatever lies before it, in the middle and at the end, which is no whole millisecond."""
+    said = speech()
+    sound = np.concatenate([said[: 8 * RATE], silence(6), said[8 * RATE : 14 * RATE], silence(7), said[-6 * RATE : -5]])
+    path = file(encode(sound, container, codec, rate=rate))
+    segments, _ = await cut(path)
+    assert len(segments) == 3
+    for segment in segments:
+        again = await DECODER.span(path, segment.start_ms, segment.end_ms)
+        assert again == segment.flac
+
+
+async def test_a_stretch_behind_the_end_of_a_recording_cannot_be_cut(file):
+    with pytest.raises(LimitExceeded, match="ms long"):
+        await DECODER.span(file(wav(speech())), 3_600_000, 3_610_000)
+
+
 CONTAINERS = [
     ("wav", "pcm_s16le", RATE, None), ("wav", "pcm_u8", 8000, None), ("flac", "flac", 44_100, None),
     ("mp3", "libmp3lame", 44_100, None), ("ogg", "libopus", 48_000, None), ("ogg", "flac", 44_100, None),

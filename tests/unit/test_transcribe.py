@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
 from earshot.adapters import flac
 from earshot.adapters.wiring import Kit
+from earshot.kernel.claims import segment_key
 from earshot.kernel.codec import Record
 from earshot.kernel.errors import BlobMismatch, BlobMissing, ForeignUri, LimitExceeded, NotAudio
 from earshot.kernel.events import SegmentCut, SegmentTranscribed
@@ -18,6 +20,7 @@ from earshot.kernel.stage import Delivery, Stale
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS, LANES, RECORDINGS_PROGRESS
 from earshot.transcriber import cache
 from earshot.transcriber.app import create_stage
+from earshot.transcriber.recut import cut_again
 from earshot.transcriber.retract import retract
 from earshot.transcriber.transcribe import MAX_BYTES, transcribe
 from tests.fakes_media import FakeBlobs
@@ -313,3 +316,72 @@ def test_a_cache_key_lies_in_the_tenants_folder_and_says_nothing_of_the_language
     key = cache.cache_key(event, world.recognizer)
     assert key.startswith(f"t/transcripts/{event.sha256[:2]}/{event.sha256}/fake-")
     assert key.count("/") == 4
+
+
+class Original:
+    """A recording whose original says the same as its segments did; the decoder that cuts them again."""
+
+    def __init__(self, world: World, source_key: str | None = "t/recordings/x/source") -> None:
+        self.world, self.source_key = world, source_key
+        world.blobs.stored["t/recordings/x/source"] = (b"the whole", None)
+        self.spans: list[tuple[int, int]] = []
+
+    async def recording(self, _tenant: str, _recording_id: str):
+        return SimpleNamespace(source_key=self.source_key)
+
+    async def span(self, _path, start_ms: int, end_ms: int) -> bytes:
+        self.spans.append((start_ms, end_ms))
+        return encoded(tone(hertz=440 + start_ms))
+
+    async def again(self, segment: SegmentCut) -> bytes | None:
+        return await cut_again(segment, self, self.world.blobs, self, flac.digest)
+
+    async def texts(self, *batch) -> list[str]:
+        run = transcribe(
+            batch, self.world.blobs, self.world.transcripts, self.world.recognizer, flac.digest, self.again
+        )
+        return [out.event.text async for out in run if out.topic == AUDIO_TRANSCRIPTS]
+
+
+def dropped(world: World, index: int) -> Delivery[SegmentCut]:
+    """A segment as the segmenter cut it, whose audio was dropped since."""
+    samples = tone(hertz=440 + index * 1000)
+    delivery = world.segment(index, samples)
+    del world.blobs.stored[world.blobs.key("t", delivery.event.uri)]
+    uri = world.blobs.uri(segment_key("t", RECORDING, 1, index))
+    return replace(delivery, event=delivery.event.model_copy(update={"uri": uri}))
+
+
+async def test_a_segment_whose_audio_was_dropped_is_cut_again_from_the_original():
+    world = World()
+    original = Original(world)
+    kept, gone = world.segment(0), dropped(world, 1)
+    assert len(await original.texts(kept, gone)) == 2
+    assert original.spans == [(1000, 2000)]
+    assert [clip.start_ms for clip in world.recognizer.calls[0]] == [0, 1000]
+    assert not [key for key in world.blobs.stored if "/segments/" in key]  # used once, not stored
+
+
+async def test_a_decoder_that_has_changed_since_is_no_reason_to_give_up():
+    world = World()
+    original = Original(world)
+    gone = dropped(world, 1)
+    gone = replace(gone, event=gone.event.model_copy(update={"sha256": "0" * 64}))
+    assert len(await original.texts(gone)) == 1
+
+
+@pytest.mark.parametrize("why", ["a foreign segment", "too long", "no audio", "no original"])
+async def test_what_cannot_be_cut_again_is_missing(why):
+    world = World()
+    original = Original(world, None if why == "no audio" else "t/recordings/x/source")
+    gone = dropped(world, 1)
+    if why == "a foreign segment":
+        uri = world.blobs.uri(f"t/recordings/{RECORDING}/elsewhere.flac")
+        gone = replace(gone, event=gone.event.model_copy(update={"uri": uri}))
+    if why == "too long":
+        gone = replace(gone, event=gone.event.model_copy(update={"end_ms": 90_000}))
+    if why == "no original":
+        del world.blobs.stored["t/recordings/x/source"]
+    with pytest.raises(BlobMissing):
+        await original.texts(gone)
+    assert original.spans == []

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from earshot.adapters import sniff
 from earshot.adapters.audio_quality import SpeechMeter
 from earshot.adapters.cutter import RATE, Cut, Cutter, Samples
@@ -62,6 +64,26 @@ class DecodeChild:
         quality = source.meter.measures() | meter.measures()
         yield {"duration_ms": count * 1000 // RATE, "segments": index, "damage": source.damage, "quality": quality}
 
+    def span(self, path: str, start_ms: int, end_ms: int) -> bytes:
+        """The samples between two moments, as FLAC; those before are decoded too, so they are the same as in a cut."""
+        source, blocks = self._open(Path(path))
+        first, last = start_ms * RATE // 1000, end_ms * RATE // 1000
+        taken, count = list[Samples](), 0
+        for block in blocks:
+            if count + len(block) > first:
+                taken.append(block[max(0, first - count) :])
+            count += len(block)
+            self._check(count)
+            if count > last + RATE // 1000:
+                break
+        if count <= first:
+            raise LimitExceeded(
+                f"{source.container} has no sound at {start_ms} ms: it is {count * 1000 // RATE} ms long."
+            )
+        found = np.concatenate(taken)
+        # the end of a recording is said in whole milliseconds: what is left of the last one belongs to it
+        return _flac(found if count < last + RATE // 1000 else found[: last - first])
+
     def _open(self, path: Path) -> tuple[Source, Iterator[Samples]]:
         """The file and its samples, of which the first are decoded already. Raises ``NotAudio``, ``LimitExceeded``."""
         size = path.stat().st_size
@@ -111,15 +133,19 @@ def _not_audio(found: str) -> NotAudio:
 
 
 def _segment(index: int, cut: Cut, decoded: int) -> dict[str, Any]:
-    import soundfile
-
-    flac = io.BytesIO()
-    soundfile.write(flac, cut.samples, RATE, format="FLAC", subtype="PCM_16")
     return {
         "index": index,
         "start_ms": cut.start * 1000 // RATE,
         "end_ms": (cut.start + len(cut.samples)) * 1000 // RATE,
-        "flac": flac.getvalue(),
+        "flac": _flac(cut.samples),
         "sha256": hashlib.sha256(cut.samples.astype("<i2").tobytes()).hexdigest(),
         "decoded_ms": decoded * 1000 // RATE,
     }
+
+
+def _flac(samples: Samples) -> bytes:
+    import soundfile
+
+    flac = io.BytesIO()
+    soundfile.write(flac, samples, RATE, format="FLAC", subtype="PCM_16")
+    return flac.getvalue()

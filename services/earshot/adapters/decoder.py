@@ -19,6 +19,7 @@ SILENCE_LIMIT_S = 120.0  # the child speaks every 5 s; one that does not hangs
 # Measured: a CPU second decodes nearly 400 s of speech and finds the pauses in it. In FLAC, silence packs into 220
 # bytes a second, so a CPU second for 2,000 bytes leaves even that many times what it needs.
 DURATION_PER_CPU_S = 4
+SPAN_DEADLINE_S = 300.0  # at nearly 400 s of sound a second, enough for the end of a recording of a day
 
 
 @dataclass(frozen=True)
@@ -87,6 +88,19 @@ class IsolatedDecoder:
                     yield CutSegment(**item)
                 elif "segments" in item:
                     yield CutEnd(**(item | {"quality": Quality(**item["quality"])}))
+
+    async def span(self, path: Path, start_ms: int, end_ms: int) -> bytes:
+        """The samples between two moments, as FLAC: those of a segment that was cut there.
+
+        Raises:
+            NotAudio: nothing decodes.
+            LimitExceeded: the recording is shorter, or the decoder ran out of its limits.
+            BlobMissing: the file is gone.
+            UnitCrashed: the decoder died or hung.
+        """
+        async with self._child(path, CPU_LIMIT, MEMORY_LIMIT) as child:
+            flac: bytes = await child.call("span", str(path), start_ms, end_ms, deadline_s=SPAN_DEADLINE_S)
+        return flac
 
     @asynccontextmanager
     async def _child(self, path: Path, *reasons: str) -> AsyncIterator[Isolated]:

@@ -6,12 +6,14 @@ from collections.abc import AsyncIterator, Mapping, Sequence
 from typing import Any
 
 from earshot.adapters import engine_process, engines, flac
+from earshot.adapters.decoder import SPAN_DEADLINE_S, IsolatedDecoder
 from earshot.adapters.engine_chain import EngineChain
 from earshot.adapters.wiring import Kit
 from earshot.kernel.events import SegmentCut
 from earshot.kernel.settings import load
 from earshot.kernel.stage import BatchPolicy, Delivery, Output, Stage, Stale
 from earshot.kernel.topics import AUDIO_TRANSCRIPTS, LANES, RECORDINGS_PROGRESS
+from earshot.transcriber.recut import cut_again
 from earshot.transcriber.retract import retract
 from earshot.transcriber.settings import TranscriberSettings
 from earshot.transcriber.transcribe import transcribe
@@ -24,9 +26,13 @@ def create_stage(kit: Kit) -> Stage:
     """The three lanes of ``audio.segments`` to ``audio.transcripts``."""
     settings = load(TranscriberSettings)
     recognizer = engines.recognizer(settings)
+    decoder = IsolatedDecoder()
 
     def work(batch: Sequence[Delivery[SegmentCut]]) -> AsyncIterator[Output]:
-        return transcribe(batch, kit.blobs, kit.catalog, recognizer, flac.digest)
+        return transcribe(batch, kit.blobs, kit.catalog, recognizer, flac.digest, recut)
+
+    async def recut(segment: SegmentCut) -> bytes | None:
+        return await cut_again(segment, kit.catalog, kit.blobs, decoder, flac.digest)
 
     def undo(stale: Sequence[Stale]) -> AsyncIterator[Output]:
         return retract(stale, kit.blobs, kit.catalog, recognizer)
@@ -63,7 +69,7 @@ def _deadline(settings: TranscriberSettings) -> float:
     more_s = (_batch(settings).max_events - 1) * flac.MAX_SECONDS
     largest_s = min(settings.max_audio_s, more_s) + flac.MAX_SECONDS
     work_s = engine_process.deadline(largest_s, settings.deadline_factor)
-    return (engine_process.START_DEADLINE_S + work_s) * min(len(engines.chain(settings)), 2) + 30.0
+    return (engine_process.START_DEADLINE_S + work_s) * min(len(engines.chain(settings)), 2) + SPAN_DEADLINE_S + 30.0
 
 
 def _info(recognizer: EngineChain) -> Mapping[str, Any]:

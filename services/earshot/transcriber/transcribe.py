@@ -12,7 +12,7 @@ import structlog
 from opentelemetry import trace
 
 from earshot.kernel import telemetry
-from earshot.kernel.errors import BlobMismatch, LimitExceeded
+from earshot.kernel.errors import BlobMismatch, BlobMissing, LimitExceeded
 from earshot.kernel.events import SegmentCut, SegmentTranscribed
 from earshot.kernel.ports import BlobStore, Clip, Recognized, Recognizer, StoredSegment, Transcripts
 from earshot.kernel.stage import Delivery, Output, emit, progress
@@ -22,6 +22,8 @@ from earshot.transcriber import cache
 T = TypeVar("T")
 AT_ONCE = 8  # requests to the blob store, of one batch
 MAX_BYTES = 8 * 1024 * 1024  # four times a minute of uncompressed samples: no segment is that large
+Recut = Callable[[SegmentCut], Awaitable[bytes | None]]
+"""The audio of a segment whose blob was dropped; ``None`` where it cannot be cut again."""
 Digest = Callable[[bytes], str]
 """Hex SHA-256 of the samples in a FLAC file. Raises ``NotAudio``, ``BlobMismatch``, ``LimitExceeded``."""
 
@@ -32,6 +34,7 @@ async def transcribe(
     transcripts: Transcripts,
     recognizer: Recognizer,
     digest: Digest,
+    recut: Recut | None = None,
 ) -> AsyncIterator[Output]:
     """Publish what was said in each segment. What the cache does not know goes to the engine as one batch.
 
@@ -43,7 +46,7 @@ async def transcribe(
     """
     now = cache.Standing(recognizer.engine, recognizer.options)
     keys = [cache.cache_key(delivery.event, now) for delivery in batch]
-    clips = await _at_once(partial(_clip, delivery.event, blobs, digest) for delivery in batch)
+    clips = await _at_once(partial(_clip, delivery.event, blobs, digest, recut) for delivery in batch)
     found = await _at_once(
         partial(cache.load, blobs, key, clip.start_ms, now) for key, clip in zip(keys, clips, strict=True)
     )
@@ -64,17 +67,31 @@ async def transcribe(
         yield progress("transcriber", delivery)
 
 
-async def _clip(segment: SegmentCut, blobs: BlobStore, digest: Digest) -> Clip:
+async def _clip(segment: SegmentCut, blobs: BlobStore, digest: Digest, recut: Recut | None) -> Clip:
     """A segment's audio, once it is sure to be what was announced."""
-    key = blobs.key(segment.tenant, segment.uri)
-    if (size := await blobs.size(key)) > MAX_BYTES:
-        raise LimitExceeded(f"The segment at {segment.uri} has {size} bytes; no segment has more than {MAX_BYTES}.")
-    flac = await blobs.get(key)
+    try:
+        flac = await _stored(segment, blobs)
+    except BlobMissing:
+        again = None if recut is None else await recut(segment)
+        if again is None:
+            raise
+        return _as_clip(segment, again)
     if (found := await asyncio.to_thread(digest, flac)) != segment.sha256.lower():
         raise BlobMismatch(f"The samples at {segment.uri} have the hash {found}, announced was {segment.sha256}.")
+    return _as_clip(segment, flac)
+
+
+def _as_clip(segment: SegmentCut, flac: bytes) -> Clip:
     return Clip(
         flac, segment.start_ms, segment.end_ms, segment.language, segment.task, segment.hotwords, segment.prompt
     )
+
+
+async def _stored(segment: SegmentCut, blobs: BlobStore) -> bytes:
+    key = blobs.key(segment.tenant, segment.uri)
+    if (size := await blobs.size(key)) > MAX_BYTES:
+        raise LimitExceeded(f"The segment at {segment.uri} has {size} bytes; no segment has more than {MAX_BYTES}.")
+    return await blobs.get(key)
 
 
 async def _recognize(

@@ -84,12 +84,6 @@ class RetentionPart(Part):
 
         await self._db.write(work)
 
-    async def segments_cut_again(self, attempt: Attempt) -> None:
-        """The audio of its segments is there again, and is kept as long as at first."""
-        update = sa.update(t.jobs).where(_of(attempt), t.jobs.c.segments_dropped_at.is_not(None))
-        update = update.values(segments_dropped_at=None, updated_at=t.now())
-        await self._db.write(lambda connection: connection.execute(update).close())
-
 
 def _rules(connection: sa.Connection) -> Iterator[tuple[str, sa.ColumnElement[bool], int]]:
     """By tenant, which are kept how many days: those of a collection that says so, the others of a tenant that does."""

@@ -100,9 +100,6 @@ class Retention(Protocol):
     async def segments_dropped(self, attempts: Sequence[Attempt]) -> None:
         """The audio of their segments is deleted."""
 
-    async def segments_cut_again(self, attempt: Attempt) -> None:
-        """The audio of its segments is there again, and is kept as long as at first."""
-
 
 class Remembered(Protocol):
     """What the catalog remembers of erased recordings. Raises ``Unavailable("catalog", …)``."""

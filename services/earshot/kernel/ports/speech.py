@@ -75,6 +75,20 @@ class Decoder(Protocol):
         """
 
 
+class Cutting(Protocol):
+    """The part of a decoder that cuts again what was cut before."""
+
+    async def span(self, path: Path, start_ms: int, end_ms: int) -> bytes:
+        """The samples between two moments, as 16 kHz mono 16-bit FLAC: those of a segment that was cut there.
+
+        Raises:
+            NotAudio: nothing decodes.
+            LimitExceeded: the recording is shorter, or the decoder ran out of its limits.
+            BlobMissing: the file is gone.
+            UnitCrashed: the decoder died or hung.
+        """
+
+
 class MosPredictor(Protocol):
     """Predicts the mean opinion score that people would give a clip."""
 
