@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,8 @@ from tests.processes import free_ports
 from tests.waiting import eventually
 
 STAGES = ("indexer", "keeper")
+TAKES = "takes "
+"""Before the seconds, in the language of a segment on which the keeper works so long."""
 MODEL = "outage"
 TENANT = "t"
 Found = tuple[str, int, str]
@@ -62,7 +65,10 @@ def _keeper(shelf: Shelf, kit: Kit) -> Stage:
     async def work(batch: Sequence[Delivery[SegmentCut]]) -> AsyncIterator[Output]:
         for delivery in batch:
             event = delivery.event
+            if event.language.startswith(TAKES):
+                await asyncio.sleep(float(event.language.removeprefix(TAKES)))
             if event.language == "slow":
+                await asyncio.to_thread(shelf.note, "slow", str(event.index))
                 await eventually(lambda: shelf.notes("release"), within=600, every=0.02)
             await kit.blobs.put(blob_of(event), content_of(event))
             yield emit(AUDIO_TRANSCRIPTS, transcript(event, text_of(event)), delivery)
@@ -87,8 +93,8 @@ def blob_of(event: SegmentCut) -> str:
 
 
 def content_of(event: SegmentCut) -> bytes:
-    """What it puts there: 20 kB."""
-    return text_of(event).encode() * (20_000 // len(text_of(event)))
+    """What it puts there: 20 kB, or 2 MB of a segment with hotwords."""
+    return text_of(event).encode() * ((2_000_000 if event.hotwords else 20_000) // len(text_of(event)))
 
 
 def embedded(event: SegmentCut, dimensions: int = 8) -> SegmentEmbedded:
@@ -127,7 +133,7 @@ class Outages(System):
     """
 
     def __init__(self, broker: str, folder: Path, **settings: Any) -> None:
-        super().__init__(broker, folder, **settings)
+        super().__init__(broker, folder, **{"blobs_url": (folder / "blobs").as_uri()} | settings)
         self.kit = Kit(self.settings)
 
     async def prepare(self, **config: Mapping[str, str]) -> None:
@@ -137,7 +143,8 @@ class Outages(System):
 
     async def close(self) -> None:
         await super().close()
-        await self.kit.vectors.close()
+        for name in {"vectors", "catalog"} & set(vars(self.kit)):  # cached properties that were used
+            await getattr(self.kit, name).close()
 
     def start(self, stage: str, *, point: str = "", nth: int = 1, **worker: Any) -> Worker:
         """Start a worker that serves its health; see :meth:`ready`."""

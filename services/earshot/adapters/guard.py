@@ -93,7 +93,8 @@ class Guard:
         if self.breaker.allows:
             return
         rest_s, last = self.breaker.rests_s, self._last
-        detail = f"{last.detail} After {self.breaker.in_a_row} failures in a row it is left alone for {rest_s:.0f} s."
+        times = self.breaker.in_a_row
+        detail = f"{last.detail.rstrip('.')}. After {times} failures in a row it is left alone for {rest_s:.0f} s."
         raise Unavailable(self._dependency, detail, next_step=last.next_step, after_s=rest_s)
 
     def failed(self, error: Unavailable) -> None:

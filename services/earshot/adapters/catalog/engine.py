@@ -99,7 +99,7 @@ class Database:
                 return unit(connection)
         except (sa.exc.OperationalError, sa.exc.InterfaceError, sa.exc.InternalError, sa.exc.TimeoutError) as error:
             raise Unavailable(
-                "catalog", _cause(error), next_step="Check EARSHOT_CATALOG_URL and the server."
+                "catalog", _cause(error), next_step="Check EARSHOT_CATALOG_URL, the server and its disk."
             ) from error
         except (sa.exc.DataError, UnicodeError, OverflowError) as error:
             raise Permanent(f"The catalog cannot hold this value: {type(error).__name__}.") from error
