@@ -122,10 +122,20 @@ async def prepare(settings: Settings) -> list[str]:
     kit = Kit(settings)
     try:
         await kit.catalog.migrate()
-        return await kit.log.create(topic_configurations(settings), settings.topic_partitions)
+        return await kit.log.create(new_topics(settings), settings.topic_partitions)
     finally:
         await kit.log.close()
         await kit.catalog.close()
+
+
+def new_topics(settings: Settings) -> dict[str, dict[str, str]]:
+    """Broker configuration of every topic that is made, by full name.
+
+    Of three replicas two must have a record before it is acknowledged: with one, which is enough for Kafka by itself,
+    a broker that fails at the wrong moment would take it away.
+    """
+    safe = {"min.insync.replicas": "2"} if settings.replication > 2 else {}
+    return {name: {**kept, **safe} for name, kept in topic_configurations(settings).items()}
 
 
 def topic_configurations(settings: Settings) -> dict[str, dict[str, str]]:

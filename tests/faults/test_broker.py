@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from earshot.adapters.wiring import Kit
 from earshot.kernel.events import SegmentCut
 from earshot.kernel.topics import AUDIO_SEGMENTS
 from tests.fakes_stream import record_of
@@ -112,11 +113,15 @@ async def test_a_topic_that_grows_is_read_to_its_last_partition(
 
 
 async def spread(system: System, *events: SegmentCut) -> bool:
-    """Publish segments to every new partition in turn."""
+    """Publish segments to every new partition in turn, by a producer that has begun after the topic grew."""
     name = system.settings.topic(AUDIO_SEGMENTS.name)
     records = [
         replace(record_of(event, -1), topic=name, partition=3 + number % 3) for number, event in enumerate(events)
     ]
-    await system.log.publish(records)
+    log = Kit(system.settings).log
+    try:
+        await log.publish(records)
+    finally:
+        await log.close()
     system.expect(*events)
     return True

@@ -13,6 +13,7 @@ import pytest
 
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS
+from earshot.processes import new_topics
 from tests.faults.brokers import all_is_well, busy, coordinator, crew, insist, leaders, traffic, whole, works
 from tests.faults.guarantees import Outcome
 from tests.faults.system import System
@@ -49,10 +50,12 @@ def cluster(patient_cluster: KafkaCluster) -> Iterator[KafkaCluster]:
 
 
 async def pipeline(cluster: KafkaCluster, folder: Path) -> System:
-    """A pipeline whose topics have three replicas, all in sync."""
+    """A pipeline whose topics have three replicas and are made as ``earshot topics create`` makes them."""
     system = System(cluster.url, folder, replication=cluster.SIZE)
     await eventually(lambda: whole(system, cluster.SIZE), within=90)
-    await system.prepare()
+    as_made = new_topics(system.settings)
+    prefix = system.settings.topic_prefix
+    await system.prepare(**{name.removeprefix(prefix).replace(".", "_"): kept for name, kept in as_made.items()})
     return system
 
 
