@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import heapq
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
@@ -139,7 +140,7 @@ class Letters:
         if not names:
             return
         async for record in self.log.tail(names, from_start=True, follow=False):
-            letter = dead_letters.read(record, self.prefix, self.codec)
+            letter = await asyncio.to_thread(dead_letters.read, record, self.prefix, self.codec)  # may ask the registry
             if (letter.tenant or self.keeper) == tenant and meant(letter):
                 yield letter
 

@@ -151,7 +151,7 @@ async def _give_up(books: Books, codec: Codec, row: OutboxRow, error: Permanent)
     """Say in the ledger what will not come."""
     if row.value is None:
         return
-    event = codec.decode(BY_NAME[row.topic], row.value)
+    event = await asyncio.to_thread(codec.decode, BY_NAME[row.topic], row.value)  # it may ask the registry
     failed = StageProgressed(
         tenant=event.tenant,
         recording_id=event.recording_id,
