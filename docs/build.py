@@ -108,10 +108,26 @@ def guarantees() -> str:
     return str(import_module("tests.faults.guarantees").table(ROOT / "docs" / "guarantees.json"))
 
 
+def scopes() -> str:
+    """Every operation of the HTTP interface that is not open to all: scope, limit, audited."""
+    from earshot.adapters.wiring import Kit
+    from earshot.web import create_app
+
+    document = create_app(Kit(Settings(_env_file=None))).openapi()
+    rows = ["| operation | scope | counts for | audited |", "|---|---|---|---|"]
+    for path, methods in sorted(document["paths"].items()):
+        for method, operation in methods.items():
+            if needed := operation.get("x-access"):
+                told = "yes" if needed["audited"] else ""
+                rows.append(f"| `{method.upper()} {path}` | {needed['scope']} | {needed['limit']} | {told} |")
+    return "\n".join(rows)
+
+
 TABLES: dict[str, tuple[str, Callable[[], str]]] = {
     "topics": ("README.md", topics),
     "fields": ("docs/events.md", fields),
     "settings": ("docs/operations.md", settings),
+    "scopes": ("docs/security.md", scopes),
     "guarantees": ("docs/guarantees.md", guarantees),
 }
 

@@ -11,6 +11,7 @@ CODES = (
     r"\bcode ?= ?\"([a-z_]+)\"",
     r"\bRefused\(\s*\d+,\s*\"([a-z_]+)\"",
     r"_conflict\(\"([a-z_]+)\"",
+    r"_forbidden\(\s*\"([a-z_]+)\"",
     r"\d{3}: \"([a-z_]+)\"",
     r"_CODES\.get\([\w.]+, \"([a-z_]+)\"",
     r"\.code or \"([a-z_]+)\"",

@@ -40,7 +40,8 @@ def documented(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The ``responses`` of a route below ``/v1`` that may answer with these statuses."""
     content = {"application/json": {"schema": SCHEMA}}
     return {
-        status: {"description": HTTPStatus(status).phrase, "content": content} for status in (401, 403, *statuses, 503)
+        status: {"description": HTTPStatus(status).phrase, "content": content}
+        for status in sorted({401, 403, 429, 431, 503, *statuses})
     }
 
 

@@ -33,7 +33,6 @@ __all__ = ["DEFAULT_TENANT", "Caller", "Door", "KitOf", "Metrics", "Operator", "
 
 NO_TELEMETRY: TelemetryConfig = {"tracing": False, "metrics": False, "logs": False, "operation_spans": False}
 """FastAPI's own would put a second span between ours, and what clients sent into logs."""
-TOO_MANY_HEADERS = 431
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _SECURITY_HEADERS = {
     "Content-Security-Policy": (
@@ -192,7 +191,7 @@ class Door:
     async def _answer(self, scope: Scope, receive: Receive, send: Send, statuses: list[int]) -> None:
         try:
             if len(scope["headers"]) > self._settings.max_headers:
-                raise Refused(TOO_MANY_HEADERS, "too_many_headers", "The request has too many headers.")
+                raise Refused(431, "too_many_headers", "The request has too many headers.")
             check_origin(scope["method"], Headers(scope=scope), self._keeper.closed, self._settings.cors_origins)
             await self._app(scope, receive, send)
         except EarshotError as error:
