@@ -130,7 +130,7 @@ async def _product(
         kit = Kit(Settings(data=Path(folder), **({"vectors_url": vectors} if vectors else {})))
         await kit.catalog.migrate()
         try:
-            recordings, units = await _imported(kit, evaluation, encoder)
+            recordings, units = await imported(kit, evaluation, encoder)
             ways: list[tuple[str, SearchMode, Judge | None]] = [
                 (mode, mode, None) for mode in cast("tuple[SearchMode, ...]", ("keyword", "vector", "hybrid"))
             ]
@@ -148,7 +148,7 @@ async def _product(
     return rows
 
 
-async def _imported(kit: Kit, evaluation: qmsum.Evaluation, encoder: Encoder) -> tuple[list[str], list[qmsum.Unit]]:
+async def imported(kit: Kit, evaluation: qmsum.Evaluation, encoder: Encoder) -> tuple[list[str], list[qmsum.Unit]]:
     """Take the meetings in. The ids of their recordings, and where their passages are."""
     settings = load(EmbedderSettings)
     size = PassageSize(settings.passage_max_words, settings.passage_overlap_words)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from typing import Any
 
 import httpx
+import uvicorn
 from fastapi import FastAPI
 from pydantic import SecretStr
 
@@ -29,6 +33,7 @@ from tests.fakes_catalog import accepted
 from tests.fakes_http import FakeAnswering, FakeSniffer
 from tests.fakes_vectors import FakeEncoder, FakeVectors
 from tests.http_app import settings_for
+from tests.waiting import eventually
 
 ENCODER = FakeEncoder()
 INDEX = ids.index_name(ENCODER.model, ENCODER.dimensions)
@@ -63,7 +68,9 @@ class Asking:
         made = await accepted(self.kit.catalog, tenant, title=title, **about)
         recording = made.job.recording_id
         for index, line in enumerate(said):
-            speaker, _, text = line.rpartition(": ")
+            speaker, colon, text = line.partition(": ")
+            if not colon:
+                speaker, text = "", line
             await self._segment(tenant, recording, index, text, speaker or None, about)
         return recording
 
@@ -105,9 +112,10 @@ class Asking:
     def use(self, *models: ChatModel, **settings: Any) -> None:
         """Answer with these models and settings from now on."""
         old: Answers = self.app.state.answers
+        ticks = count()
         self.app.state.answers = Answers(
             self.app.state.alias, self.kit.vectors, self.kit.catalog, None, models,
-            AnswersSettings(_env_file=None, **settings), lambda: NOW,
+            AnswersSettings(_env_file=None, **settings), lambda: NOW + timedelta(microseconds=next(ticks)),
         )  # fmt: skip
         assert old.open == 0
 
@@ -153,3 +161,19 @@ async def asking(
         await app.state.answers.close()
         await app.state.doorkeeper.close()
         await kit.catalog.close()
+
+
+@asynccontextmanager
+async def served(system: Asking) -> AsyncIterator[str]:
+    """The same app behind a real socket; its origin."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    config = uvicorn.Config(system.app, log_config=None, lifespan="off", timeout_graceful_shutdown=1)
+    server = uvicorn.Server(config)
+    serving = asyncio.create_task(server.serve(sockets=[listening]))
+    await eventually(lambda: server.started)
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        await serving
+        listening.close()
