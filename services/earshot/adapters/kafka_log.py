@@ -134,6 +134,7 @@ class KafkaLog:
             await self._settled(name)
         return made
 
+    @reads
     async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """Every value in force, by topic; those that do not exist are left out."""
         with _reported():
@@ -142,6 +143,7 @@ class KafkaLog:
                 there = set(await _topics(admin))
                 return await kafka_topics.described(admin, [name for name in topics if name in there])
 
+    @writes
     async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
         """Set these values of topics; the others stay."""
         with _reported():
