@@ -10,6 +10,7 @@ import pytest
 from earshot.kernel import access
 from earshot.kernel.errors import Permanent
 from earshot.kernel.ports.access import ApiKey, AuditEntry, AuditQuery
+from tests.fakes_catalog import accepted
 
 NOW = datetime.now(UTC).replace(microsecond=0)
 
@@ -140,3 +141,16 @@ async def test_old_entries_and_tickets_that_are_over_are_forgotten(catalog, tena
     assert len(await catalog.audit(tenant, AuditQuery(), 10)) == 1
     assert await catalog.key_of(of_ticket) is None
     assert await catalog.key_of(of_key) is not None
+
+
+async def test_recordings_are_listed_among_some_collections(catalog, tenant):
+    for collection in ("bio", "chemistry", "art"):
+        await accepted(catalog, tenant, collection=collection)
+
+    async def listed(**wanted) -> list[str]:
+        return sorted(each.collection for each in await catalog.recordings(tenant, **wanted))
+
+    assert await listed(among={"bio", "art", "none"}) == ["art", "bio"]
+    assert await listed(among={"bio"}, collection="art") == []
+    assert await listed(among=set()) == []
+    assert await listed(among=None) == ["art", "bio", "chemistry"]

@@ -295,13 +295,20 @@ async def test_filters_apply_before_ranking(own: Index) -> None:
     for filters in (
         SearchFilters(recording_ids=(wanted, new_recording())),
         SearchFilters(collection="talks"),
+        SearchFilters(collections=("talks", "none")),
+        SearchFilters(collection="talks", collections=("talks",)),
         SearchFilters(language="fr"),
         SearchFilters(speaker="Ann"),
         SearchFilters(recording_ids=(wanted,), collection="talks", language="fr", speaker="Ann"),
     ):
         for mode in MODES:
             assert await own.find("country", mode, filters, limit=3) == ["a country"]
-    assert await own.find("country", "hybrid", SearchFilters(recording_ids=(crowd,), speaker="Ann")) == []
+    for nothing in (
+        SearchFilters(recording_ids=(crowd,), speaker="Ann"),
+        SearchFilters(collections=("none",)),
+        SearchFilters(collection="talks", collections=("default", "none")),
+    ):
+        assert await own.find("country", "hybrid", nothing) == []
 
 
 async def test_times_bound_inclusively_and_exclude_the_unknown(own: Index) -> None:
@@ -321,7 +328,12 @@ async def test_filter_values_are_values_whatever_is_in_them(own: Index, value: s
     await own.put("plain words", recording=new_recording(), collection="a", speakers=("a",), language="a")
     recording = new_recording()
     await own.put("hostile words", recording=recording, collection=value, speakers=(value, "b"), language=value)
-    for filters in (SearchFilters(collection=value), SearchFilters(speaker=value), SearchFilters(language=value)):
+    for filters in (
+        SearchFilters(collection=value),
+        SearchFilters(collections=(value, "none")),
+        SearchFilters(speaker=value),
+        SearchFilters(language=value),
+    ):
         assert await own.find("words", "keyword", filters) == ["hostile words"]
     assert await own.find("words", "vector", SearchFilters(recording_ids=(value,))) == []
     await own.delete(value)
