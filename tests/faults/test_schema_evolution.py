@@ -7,13 +7,16 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import fastavro
 import pytest
@@ -28,6 +31,7 @@ from tests.faults.pipeline import text_of
 from tests.faults.system import System, Worker
 from tests.faults.versions import FIRST, Writers, schema_file
 from tests.servers import RegistryServer
+from tests.system.conftest import EXAMPLES, start, stop
 from tests.system.test_public_contract import line_with, lines_of
 from tests.waiting import eventually
 
@@ -257,3 +261,37 @@ def waits(system: System, stage: str, why: str) -> bool:
     """Whether a stage is paused and says why."""
     state, reason = system.state(stage)
     return state == "paused" and why in reason
+
+
+@pytest.mark.full
+def test_strangers_with_the_registry_alone_send_a_recording_and_read_what_was_said(
+    kafka_url: str, registry_url: str, tmp_path: Path
+) -> None:
+    """The programs of docs/events.md, as printed, and a whole system."""
+    prefix = f"t{uuid4().hex[:8]}."
+    settings = {
+        "EARSHOT_BROKER_URL": kafka_url,
+        "EARSHOT_SCHEMA_REGISTRY_URL": registry_url,
+        "EARSHOT_TOPIC_PREFIX": prefix,
+        "EARSHOT_PARTITIONS": "4",
+    }
+    register = [sys.executable, "-m", "earshot", "schemas", "register"]
+    subprocess.run(register, env=os.environ | settings, cwd=tmp_path, check=True, timeout=120)
+    running = start(tmp_path / "data", **settings)
+    try:
+        clip = tmp_path / "data" / "blobs" / "default" / "incoming" / "0920.wav"
+        clip.parent.mkdir(parents=True)
+        shutil.copy(EXAMPLES / "sense_and_sensibility" / "0920.wav", clip)
+        strangers = os.environ | {"KAFKA": kafka_url.removeprefix("kafka://"), "REGISTRY": registry_url}
+        consumer = [sys.executable, "-c", program("registry-consumer", prefix)]
+        with lines_of(consumer, strangers, tmp_path) as lines:
+            producer = [sys.executable, "-c", program("registry-producer", prefix), clip.resolve().as_uri()]
+            subprocess.run(producer, env=strangers, cwd=tmp_path, check=True, timeout=120)
+            said = json.loads(line_with(lines, "amiable woman"))
+        assert said["ce_type"] == "earshot.SegmentTranscribed"
+        assert re.fullmatch(r"00-[0-9a-f]{32}-[0-9a-f]{16}-0[13]", said["traceparent"])
+        recording = running.http.get(f"/recordings/{said['recording_id']}").raise_for_status().json()
+        assert recording["title"] == "Brought by a stranger"
+        assert running.ended(said["recording_id"])["state"] == "completed"
+    finally:
+        stop(running)
