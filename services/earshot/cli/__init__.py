@@ -10,6 +10,7 @@ import sys
 import typer
 
 from earshot.cli import (
+    ask,
     audit,
     dlq,
     erase,
@@ -32,6 +33,7 @@ app = typer.Typer(
 )
 system.register(app)
 remote.register(app)
+ask.register(app)
 erase.register(app)
 speakers.register(app)
 events.register(app)

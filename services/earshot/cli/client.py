@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from collections.abc import Callable, Iterator
@@ -48,6 +49,30 @@ class Client:
             raise Unavailable(
                 "web",
                 f"No Earshot answers at {self.url} ({type(error).__name__}).",
+                next_step="Start it with `earshot up`, or say where it is with EARSHOT_URL.",
+            ) from None
+
+    def events(self, path: str, body: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Send a request that is answered with server-sent events; each event's name and data.
+
+        Raises ``Unavailable`` when nothing answers or the answer breaks off, ``Permanent`` with what a problem says.
+        """
+        try:
+            with self._http.stream("POST", f"/api/v1{path}", json=body) as answer:
+                if answer.is_error:
+                    answer.read()
+                    raise _problem(answer)
+                name = ""
+                for line in answer.iter_lines():
+                    field, _, value = line.partition(": ")
+                    if field == "event":
+                        name = value
+                    elif field == "data":
+                        yield name, json.loads(value)
+        except httpx.HTTPError as error:
+            raise Unavailable(
+                "web",
+                f"The Earshot at {self.url} does not answer to the end ({type(error).__name__}).",
                 next_step="Start it with `earshot up`, or say where it is with EARSHOT_URL.",
             ) from None
 
