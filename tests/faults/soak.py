@@ -120,11 +120,13 @@ class Soak:
 
     async def _epoch(self, epoch: int) -> None:
         chance = random.Random(f"{self._seed}:{epoch}")
-        speeches = [await make_speech(self._flow.folder, chance.randrange(2**31)) for _ in range(2)]
+        first, *others = [await make_speech(self._flow.folder, chance.randrange(2**31)) for _ in range(3)]
         faults = faults_of(self._seed, epoch)[: self._most - len(self.done)]
+        await self._rounds.upload(first)
+        await self._flow.sure(self._behind, every=0.02)
         await asyncio.gather(
             *[self._inject(fault) for fault in faults],
-            *[self._upload(speech, 2.0 * number) for number, speech in enumerate(speeches)],
+            *[self._upload(speech, 2.0 + 2.0 * number) for number, speech in enumerate(others)],
         )
         self._flow.disarm()
         began = time.monotonic()
@@ -137,6 +139,10 @@ class Soak:
         self._rounds.erased = set(chance.sample(looked_for, min(KEPT, len(looked_for))))
         for recording_id in sorted(self._rounds.kept)[KEPT:]:
             await self._rounds.erase(recording_id)
+
+    async def _behind(self) -> int:
+        """Records that are on their way through the stages."""
+        return sum([await self._flow.behind(stage) for stage in STAGES])
 
     async def _upload(self, speech: Speech, after_s: float) -> None:
         await asyncio.sleep(after_s)
@@ -161,7 +167,7 @@ class Soak:
             "vectors": self._vectors,
         }
         with suppress(Unavailable):  # the broker is down already: what would publish or ask comes to nothing
-            self.in_flight += sum([await self._flow.behind(stage) for stage in STAGES])
+            self.in_flight += await self._behind()
             await kinds[fault.kind](fault)
 
     async def _die(self, fault: Fault) -> None:
