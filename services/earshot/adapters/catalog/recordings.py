@@ -96,10 +96,10 @@ class RecordingsPart(Part):
                 if left_with(tenant, said_at):
                     erase_recording(connection, self._codec, row, trace)
                 else:
+                    _know_collection(connection, upload.tenant, upload.collection)
                     expect_speakers(connection, self._codec, row.tenant, row.id, row.revision, trace)
 
         await self._db.write(work)
-                    _know_collection(connection, upload.tenant, upload.collection)
 
     async def recording(self, tenant: str, recording_id: str) -> Recording | None:
         """One recording, erased ones excluded."""
