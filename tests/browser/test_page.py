@@ -153,6 +153,27 @@ async def test_upload_follow_search_play_and_erase(site, page, tmp_path):
     await expect(page.locator("#outcome")).to_contain_text("Nothing found")
 
 
+async def test_a_question_is_answered_with_citations_that_play(site, page):
+    await page.goto(site.url)
+    await page.get_by_label("Add audio").set_input_files(SPEECH)
+    await page.get_by_role("button", name="Upload").click()
+    recording = await site.only_recording()
+    await site.cut(recording)
+    for index in range(len(SAID)):
+        await site.transcribe(recording, index)
+    await page.get_by_label("What was said").fill("What can you do for your country?")
+    await page.get_by_role("button", name="Ask").click()
+    answer = page.get_by_label("Answer")
+    await expect(answer).to_contain_text("Ask what you can do for your country.")
+    cited = answer.get_by_role("button", name="0:08").first
+    await expect(answer.get_by_label("Sources")).to_contain_text("jfk.flac")
+    await cited.click()
+    await eventually(lambda: page.evaluate("player.currentTime >= 8.19 && player.readyState >= 2"))
+    page.on("dialog", lambda dialog: dialog.accept())
+    await page.get_by_role("button", name="Erase jfk.flac").click()
+    await expect(answer).to_be_hidden()
+
+
 async def test_a_refused_upload_says_why_on_the_page(site, page, tmp_path):
     notes = tmp_path / "notes.wav"
     notes.write_text("not a recording")

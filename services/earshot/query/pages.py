@@ -16,6 +16,7 @@ _FILES = {
     "/": "index.html",
     "/docs": "docs.html",
     "/ui/app.js": "app.js",
+    "/ui/ask.js": "ask.js",
     "/ui/docs.js": "docs.js",
     "/ui/style.css": "style.css",
 }

@@ -1,3 +1,5 @@
+import { asker } from "/ui/ask.js";
+
 const API = "/api/v1";
 const FINAL = ["completed", "failed", "cancelled"];
 const AGAIN_MS = 3000;
@@ -185,6 +187,7 @@ function recordingItem(recording) {
     if (!confirm(`Erase “${title}” for ever?`)) return;
     await call(`/recordings/${recording.id}`, { method: "DELETE" });
     item.remove();
+    if ($("sources").querySelector(`[data-recording="${CSS.escape(recording.id)}"]`)) $("answer").hidden = true;
     document.querySelectorAll(`[data-recording="${CSS.escape(recording.id)}"]`).forEach((hit) => hit.remove());
     if (player.dataset.source?.includes(recording.id)) stop();
   });
@@ -231,7 +234,12 @@ async function start() {
   await list();
 }
 
+const ask = asker({ send, make, play, clock, $ });
+
 $("search").addEventListener("submit", search);
+$("ask").addEventListener("click", () => {
+  if ($("search").reportValidity()) attempt(() => ask($("query").value));
+});
 $("upload").addEventListener("submit", upload);
 $("more").addEventListener("click", () => attempt(() => list(next)));
 $("login").addEventListener("submit", (event) => {
