@@ -53,6 +53,12 @@ def test_what_people_read_names_the_second_and_the_fallback(embedded: System) ->
     found = embedded.cli("search", SAID, "--collection", "cli-people")
     assert found.stdout.startswith("0:0"), found.stdout
     assert "fallback engine" in found.stderr
+    told = embedded.cli("ask", "What might he have been made?", "--collection", "cli-people")
+    assert told.returncode == 0, told.stderr
+    assert "“" in told.stdout
+    assert "\n[1] 0:0" in told.stdout
+    asked = answer(embedded, "ask", "How many recordings are there?", "--collection", "cli-people")
+    assert (asked["outcome"], asked["aggregation"]["count"]) == ("counted", 1)
     nothing = embedded.cli("search", "anything", "--collection", "no-such-collection")
     assert (nothing.returncode, nothing.stdout, nothing.stderr.strip()) == (0, "", "Nothing found.")
 

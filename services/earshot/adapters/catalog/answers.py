@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import Any
 
 import sqlalchemy as sa
@@ -13,9 +13,6 @@ from earshot.adapters.catalog.base import Part, chunks, lock_recordings
 from earshot.adapters.catalog.engine import insert
 from earshot.kernel.errors import Permanent
 from earshot.kernel.ports.answers import AnswerRow, Conversation, SpendingLimit, Spent
-
-LOOSE_ANSWERS_LIVE = timedelta(days=90)
-"""An answer outside a conversation is kept without its text for so long, so that feedback can still name it."""
 
 
 class AnswersPart(Part):

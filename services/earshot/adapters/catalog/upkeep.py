@@ -16,6 +16,10 @@ from earshot.kernel.ports import CollectionSettings
 _SETTINGS = tuple(field.name for field in fields(CollectionSettings))
 LETTERS_LIVE = timedelta(days=31)
 """A dead letter leaves the broker after 30 days; what was done with it is remembered a little longer."""
+LOOSE_ANSWERS_LIVE = timedelta(days=90)
+"""An answer outside of a conversation is kept without its text for so long, so that feedback can still name it."""
+SPENDING_LIVES = timedelta(days=400)
+"""What models cost on a day, for whoever looks back a year."""
 PRUNE_AT_ONCE = 2000
 """Rows deleted in one transaction, so that no other writer waits for long."""
 
@@ -53,8 +57,12 @@ class UpkeepPart(Part):
         return await self._db.read(lambda connection: list(connection.scalars(query)))
 
     async def prune(self, before: datetime) -> int:
-        """Forget heartbeats, spans, attempts and expired leases older than that; return how many rows went."""
+        """Forget heartbeats, spans, attempts and expired leases older than that; return how many rows went.
+
+        Dead letters that were answered, answers outside of conversations and what models cost stay longer.
+        """
         nanoseconds = int(before.timestamp() * 1e9)
+        loose = sa.and_(t.answers.c.conversation_id.is_(None), t.answers.c.created_at < before - LOOSE_ANSWERS_LIVE)
         gone = 0
         for table, old in (
             (t.heartbeats, t.heartbeats.c.at < before),
@@ -62,6 +70,8 @@ class UpkeepPart(Part):
             (t.attempts, t.attempts.c.updated_at < before),
             (t.leases, t.leases.c.expires_at < before),
             (t.dead_letters, t.dead_letters.c.at < before - LETTERS_LIVE),
+            (t.answers, loose),
+            (t.spending, t.spending.c.day < (before - SPENDING_LIVES).date().isoformat()),
         ):
             gone += await self._prune(table, old)
         return gone
