@@ -52,20 +52,22 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
 
 @pytest.fixture
 def outcome(request: pytest.FixtureRequest) -> Iterator[Outcome]:
-    """What the test saw of its row of the matrix; kept when it passed."""
+    """What the test saw of its row of the matrix."""
     mark = request.node.get_closest_marker("row")
     assert mark is not None, "mark the test with the row of the matrix that it shows"
     number, injected = mark.args
     assert number in ROWS
     marks = {each.name for each in request.node.iter_markers()}
-    parameters = getattr(getattr(request.node, "callspec", None), "params", {})
+    spec = getattr(request.node, "callspec", None)
+    parameters, case = (spec.params, spec.id) if spec else ({}, "")
     name = f"{request.path.name}::{request.node.originalname}"
-    made = Outcome(number, injected, name, transport_of(parameters, marks))
+    made = Outcome(number, injected, name, transport_of(parameters, marks), case=case)
     yield made
-    if request.node.stash.get(_PASSED, False):
+    made.passed = request.node.stash.get(_PASSED, False)
+    _OUTCOMES.append(made)
+    if made.passed:
         assert made.faults > 0, "the test has not said what the fault hit: outcome.hit(…)"
         assert (made.lost, made.wrong) == (0, 0), made
-        _OUTCOMES.append(made)
 
 
 def pytest_sessionfinish() -> None:

@@ -66,6 +66,8 @@ class Outcome:
         wrong: what else is not as it must be: strange or doubled passages, dead letters without cause, offsets short.
         recovery_s: seconds from each fault until work went on, or until all was done where the test cannot tell.
         seen: the day on which all this was seen.
+        case: the test's parameters.
+        passed: whether the test did.
     """
 
     row: int
@@ -80,6 +82,8 @@ class Outcome:
     wrong: int = 0
     recovery_s: list[float] = field(default_factory=list)
     seen: str = field(default_factory=lambda: datetime.now(UTC).date().isoformat())
+    case: str = ""
+    passed: bool = True
 
     def hit(self, in_flight: int, faults: int = 1) -> None:
         """The fault was injected while so many units were in flight; an idle stage proves nothing."""
@@ -114,36 +118,47 @@ def transport_of(parameters: dict[str, Any], marks: set[str]) -> str:
 
 
 def table(path: Path) -> str:
-    """The account as the table of ``docs/guarantees.md``."""
+    """The account as the table of ``docs/guarantees.md``; the cases of a test are added up."""
     head = ["row", "injected", "transport", "times", "in flight", "published", "lost", "twice in the log", "wrong"]
-    lines = [
-        "| " + " | ".join([*head, "recovered in s (median, longest)", "shown by", "seen"]) + " |",
-        "|---" * 12 + "|",
-    ]
+    head += ["recovered in s (median, longest)", "shown by", "seen"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     told = 0
-    for each in [Outcome(**item) for item in json.loads(path.read_text())]:
+    for each in _by_test(_read(path)):
         title = f'<a id="row-{each.row}"></a>**{each.row}** {ROWS[each.row]}' if each.row != told else ""
         told = each.row
         took = f"{statistics.median(each.recovery_s):.1f}, {max(each.recovery_s):.1f}" if each.recovery_s else ""
         counts = (each.faults, each.in_flight, each.published, each.lost, each.duplicates, each.wrong)
-        cells = [title, each.injected, each.transport, *map(str, counts), took, f"`{each.test}`", each.seen]
-        lines.append("| " + " | ".join(cells) + " |")
+        test = f"`{each.test}`" if each.passed else f"`{each.test}` **failed**"
+        lines.append(
+            "| " + " | ".join([title, each.injected, each.transport, *map(str, counts), took, test, each.seen]) + " |"
+        )
     return "\n".join(lines)
 
 
 def write(path: Path, outcomes: list[Outcome]) -> None:
-    """Put outcomes in the account: one for each test and transport, parameters added up, older ones replaced."""
-    before = [Outcome(**item) for item in json.loads(path.read_text())] if path.exists() else []
-    fresh: dict[tuple[int, str, str], Outcome] = {}
-    for outcome in outcomes:
-        key = (outcome.row, outcome.test, outcome.transport)
-        fresh[key] = _sum(fresh[key], outcome) if key in fresh else outcome
-    kept = [old for old in before if (old.row, old.test, old.transport) not in fresh]
-    ordered = sorted([*kept, *fresh.values()], key=lambda each: (each.row, each.test, each.transport))
-    path.write_text(json.dumps([asdict(each) for each in ordered], indent=1) + "\n")
+    """Put outcomes in the account; those of the same test and parameters are replaced."""
+    account = {_place(each): each for each in [*(_read(path) if path.exists() else []), *outcomes]}
+    path.write_text(json.dumps([asdict(account[place]) for place in sorted(account)], indent=1) + "\n")
+
+
+def _read(path: Path) -> list[Outcome]:
+    return [Outcome(**item) for item in json.loads(path.read_text())]
+
+
+def _place(outcome: Outcome) -> tuple[int, str, str, str]:
+    return (outcome.row, outcome.test, outcome.transport, outcome.case)
+
+
+def _by_test(outcomes: list[Outcome]) -> list[Outcome]:
+    tests: dict[tuple[int, str, str], Outcome] = {}
+    for each in outcomes:
+        key = (each.row, each.test, each.transport)
+        tests[key] = _sum(tests[key], each) if key in tests else each
+    return list(tests.values())
 
 
 def _sum(one: Outcome, other: Outcome) -> Outcome:
     names = ("faults", "in_flight", "published", "lost", "duplicates", "wrong", "recovery_s")
     sums = {name: getattr(one, name) + getattr(other, name) for name in names}
-    return Outcome(**{**asdict(one), **sums})
+    passed, seen = one.passed and other.passed, min(one.seen, other.seen)
+    return Outcome(**{**asdict(one), **sums, "passed": passed, "seen": seen})
