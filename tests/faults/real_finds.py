@@ -19,8 +19,8 @@ from tests.faults.real import Flow
 from tests.faults.real_oracle import Passage, Seen
 
 TENANT = "default"
-TOMBSTONES = {"recordings", "leases"}
-"""Tables that keep tenant, id and revision: the tombstone, and what a segmenter held that died, until it is pruned."""
+TOMBSTONES = {"recordings", "leases", "audit"}
+"""Tables that keep ids alone: the tombstone, what a segmenter held that died until it is pruned, who asked for what."""
 MANY = 1000
 """More passages than any recording here has."""
 
