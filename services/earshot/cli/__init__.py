@@ -16,6 +16,7 @@ from earshot.cli import (
     erase,
     events,
     keys,
+    limits,
     quality,
     reindex,
     remote,
@@ -45,6 +46,7 @@ reprocess.register(app)
 schemas.register(app)
 topics.register(app)
 keys.register(app)
+limits.register(app)
 audit.register(app)
 
 EX_UNAVAILABLE, EX_CONFIG = 69, 78

@@ -12,7 +12,7 @@ from earshot.adapters.access import about_recordings, access, check_collection
 from earshot.adapters.problems import Refused, documented
 from earshot.adapters.web import Caller, KitOf
 from earshot.adapters.wiring import Kit
-from earshot.ingest import collections, letters_api, reprocess
+from earshot.ingest import collections, letters_api, limits, reprocess
 from earshot.ingest.accept import accept
 from earshot.ingest.settings import IngestSettings
 from earshot.ingest.upload import offered
@@ -89,13 +89,14 @@ class AcceptedView(BaseModel):
 router = APIRouter(prefix=PREFIX, tags=["ingest"])
 router.include_router(collections.router)
 router.include_router(letters_api.router)
+router.include_router(limits.router)
 router.include_router(reprocess.router)
 
 
 @router.post(
     "/ingest",
     status_code=202,
-    responses=documented(400, 408, 413, 415, 422, 429) | {202: {"description": "It will be processed."}},
+    responses=documented(400, 408, 413, 415, 422, 429, 507) | {202: {"description": "It will be processed."}},
     openapi_extra=access("write", limit="ingest") | {"requestBody": _FORM},
 )
 async def ingest(

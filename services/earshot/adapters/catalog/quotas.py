@@ -87,7 +87,7 @@ def refuse_one_more(connection: sa.Connection, defaults: Limits, tenant: str) ->
     limit = _in_force(connection, defaults, tenant).recordings_in_flight
     if limit is not None and (now := _under_way(connection, tenant)) >= limit:
         raise QuotaExceeded(
-            f"{now} recordings of this tenant wait or are worked on; {limit} may be.",
+            f"Recordings that wait or are worked on: {now} of the {limit} this tenant may have.",
             code="too_many_in_flight",
             next_step=_ask_for_more("--in-flight", tenant, "Send it again when one has ended"),
             after_s=SOON_S,
