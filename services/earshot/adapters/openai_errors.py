@@ -15,7 +15,13 @@ from earshot.adapters.problems import problem
 from earshot.kernel.errors import EarshotError
 
 PREFIX = "/v1/"
-_TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
+_TYPES = dict(
+    zip(
+        (401, 403, 404, 429),
+        ("authentication_error", "permission_error", "not_found_error", "rate_limit_error"),
+        strict=True,
+    )
+)
 _SERVER_ERROR = 500
 SCHEMA = {
     "type": "object",

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import binascii
 import json
 import time
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,7 +13,7 @@ from fastapi import Path as PathParameter
 from opentelemetry import trace
 
 from earshot.adapters.access import about_recordings, access, doorkeeper_of
-from earshot.adapters.problems import Problem, Refused, documented, invalid, problem
+from earshot.adapters.problems import Problem, Refused, documented, problem
 from earshot.adapters.web import Caller, KitOf, Tenant
 from earshot.kernel.access import Principal
 from earshot.kernel.errors import EarshotError, Permanent
@@ -38,6 +36,7 @@ from earshot.query.answering.messages import (
 from earshot.query.answering.service import Answers, unknown_conversation
 from earshot.query.messages import SearchRequest
 from earshot.query.search import search
+from earshot.query.views import read_cursor
 
 router = APIRouter()
 AT_ONCE = 4
@@ -199,7 +198,7 @@ async def list_conversations(
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> ConversationList:
     """Conversations, the last used first."""
-    before = _read_cursor(cursor) if cursor else None
+    before = read_cursor(cursor) if cursor else None
     found = await kit.catalog.conversations(tenant, before=before, limit=limit + 1)
     shown = found[:limit]
     return ConversationList(
@@ -256,14 +255,3 @@ def _turn(row: AnswerRow) -> TurnView:
 def _cursor_of(known: Conversation) -> str:
     return base64.urlsafe_b64encode(json.dumps([known.updated_at.isoformat(), known.id]).encode()).decode()
 
-
-def _read_cursor(cursor: str) -> tuple[datetime, str]:
-    """Where a cursor points. Raises ``Refused`` (422) when it is none of ours."""
-    try:
-        at, last = json.loads(base64.urlsafe_b64decode(cursor.encode()))
-        moment = datetime.fromisoformat(at)
-        if moment.tzinfo is None or not isinstance(last, str) or not last.isascii():
-            raise ValueError(cursor)
-    except (ValueError, TypeError, RecursionError, binascii.Error) as error:
-        raise invalid([{"loc": ("cursor",), "msg": "none that this service gave"}]) from error
-    return moment, last
