@@ -75,9 +75,9 @@ def up(
         lambda: asyncio.run(processes.reindexing(settings)),
         drain_s=_drain_s(),
     )
-    supervisor.obey_signals()
     started = time.monotonic()
     with supervisor.running():
+        supervisor.obey_signals()
         if supervisor.wait_ready():
             after_s = time.monotonic() - started
             message = f"Earshot is ready at {supervisor.url} after {after_s:.1f} s; logs in {data}/logs"
