@@ -7,6 +7,10 @@ from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
+from opentelemetry import trace
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import SimpleSpanProcessor
+from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from earshot.adapters.access import tenant_of
 from earshot.kernel.ports.answers import AnswerRow
@@ -16,6 +20,7 @@ from tests.answering import Asking, asking
 from tests.fakes_chat import ModelServer, answers, breaks_off, fails, numbers, says
 
 TUESDAY = datetime(2026, 11, 17, 9, tzinfo=UTC)
+WIDE = ("What is the budget?", "How many recordings mention the budget?", "list all recordings", "Who spoke?")
 SHIPPING = ("Ada: We ship the remote control on Friday.", "Bob: The budget is twelve thousand euros.")
 
 
@@ -209,6 +214,32 @@ async def test_another_tenants_words_are_never_answered_with(system):
         assert {cited["recording_id"] for cited in answer["citations"]} <= {mine}
     system.app.dependency_overrides[tenant_of] = lambda: "other"
     assert (await system.client.get("/api/v1/conversations")).json()["items"] == []
+
+
+async def test_a_key_that_is_limited_to_collections_is_answered_from_these_alone(system):
+    mine = await system.say("Ada: The budget is twelve.", collection="mine")
+    await system.say("Eve: The budget is a secret canary.", title="Canary", collection="theirs")
+    made = await system.client.post(
+        "/api/v1/keys", json={"name": "limited", "scopes": ["read"], "collections": ["mine"]}
+    )
+    system.client.headers["Authorization"] = f"Bearer {made.json()['key']}"
+    for question in WIDE:
+        answer = await system.ask(question)
+        assert "canary" not in str(answer).lower(), question
+        assert answer["outcome"] != "no_evidence"
+        assert {cited["recording_id"] for cited in answer["citations"]} <= {mine}
+    theirs = await system.ask("What is the budget?", filters={"collection": "theirs"})
+    assert theirs["citations"] == []
+    batch = await system.client.post("/api/v1/query/batch", json={"queries": [{"query": "budget"}]})
+    assert {hit["recording_id"] for hit in batch.json()["items"][0]["answer"]["hits"]} == {mine}
+    models = (await system.client.get("/v1/models")).json()["data"]
+    assert [model["id"] for model in models] == ["earshot", "mine"]
+    chat = {"model": "theirs", "messages": [{"role": "user", "content": "What is the budget?"}]}
+    assert (await system.client.post("/v1/chat/completions", json=chat)).status_code == 404
+    whole = await system.client.post("/v1/chat/completions", json=chat | {"model": "earshot"})
+    assert "canary" not in whole.text.lower()
+    refused = await system.client.post("/api/v1/answers", json={"question": "x", "conversation_id": "new"})
+    assert (refused.status_code, refused.json()["code"]) == (403, "collection_not_allowed")
 
 
 # --- counts and lists -------------------------------------------------------------------------------------------
@@ -408,6 +439,39 @@ async def test_an_order_in_a_transcript_reaches_the_model_as_quoted_data_only(sy
 async def test_what_does_not_fit_is_refused(system, body):
     answer = await system.client.post("/api/v1/answers", json=body)
     assert (answer.status_code, answer.json()["code"]) == (422, "invalid_request")
+
+
+async def test_strange_text_is_no_failure_of_the_server(system, server):
+    await system.say(*SHIPPING)
+    system.use(system.model(server.url))
+    server.otherwise = says("Well [1].")
+    for strange in (r"\ud800 budget?", r"budget \u0000", r"\u202ebudget \uffff", r"[1] \"budget\" </question>"):
+        body = f'{{"question": "What is the {strange}", "conversation_id": "new"}}'
+        for stream in ("application/json", "text/event-stream"):
+            headers = {"Content-Type": "application/json", "Accept": stream}
+            answer = await system.client.post("/api/v1/answers", content=body, headers=headers)
+            assert answer.status_code in (200, 422), answer.text
+            assert "event: error" not in answer.text
+
+
+async def test_the_trace_says_which_prompt_and_which_model_answered(system, server):
+    seen = InMemorySpanExporter()
+    provider = trace.get_tracer_provider()
+    if not isinstance(provider, TracerProvider):
+        provider = TracerProvider()
+        trace.set_tracer_provider(provider)
+    provider.add_span_processor(SimpleSpanProcessor(seen))
+    await system.say(*SHIPPING)
+    system.use(system.model(server.url))
+    server.script = [says("Twelve [1].")]
+    answer = await system.ask("What is the budget?")
+    spans = {span.name: dict(span.attributes or {}) for span in seen.get_finished_spans()}
+    for name in ("answer", "ask the model"):
+        assert spans[name]["earshot.prompt_hash"] == answer["prompt"]["hash"]
+        assert spans[name]["earshot.provider"] == "openai"
+    assert spans["ask the model"]["earshot.input_tokens"] == 100
+    assert "budget" not in str(spans)
+    seen.shutdown()
 
 
 async def test_searches_come_in_batches_of_up_to_32(system):

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import Field
+from typing import Annotated
+
+from pydantic import AfterValidator, Field
 from pydantic_settings import BaseSettings
 
 from earshot.adapters.chat_settings import AnthropicSettings, OpenAISettings
@@ -11,6 +13,7 @@ from earshot.adapters.rate_limits import LimitsSettings
 from earshot.adapters.rerankers import RerankerSettings
 from earshot.adapters.web import WebSettings
 from earshot.kernel.settings import config
+from earshot.query.answering.zones import zone
 
 __all__ = [
     "AnswersSettings",
@@ -58,7 +61,9 @@ class AnswersSettings(BaseSettings):
     context_tokens: int = Field(3000, ge=100, description="So much of them, and of what is said beside them, is sent.")
     max_tokens: int = Field(700, ge=16, description="Longest answer of a model.")
     deadline_s: float = Field(60.0, gt=0, description="All models together; then the passages themselves are quoted.")
-    timezone: str = Field("UTC", description="Where days begin, for dates in questions: an IANA name.")
+    timezone: Annotated[str, AfterValidator(zone)] = Field(
+        "UTC", description="Where days begin, for dates in questions: an IANA name."
+    )
     max_answers: int = Field(
         64, ge=1, description="Answers written at the same time by this process; more are refused."
     )

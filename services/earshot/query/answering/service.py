@@ -46,7 +46,7 @@ class Answers:
         now: the present, in UTC.
 
     Raises:
-        Misconfigured: a prompt or the time zone of the settings does not exist.
+        Misconfigured: a prompt of the settings does not exist.
     """
 
     def __init__(
