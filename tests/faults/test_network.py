@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import signal
 from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from earshot.adapters.kafka_log import KafkaLog
+from earshot.kernel.codec import Record
+from earshot.kernel.errors import Unavailable
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS, Topic
-from tests.faults.brokers import works
+from tests.fakes_stream import record_of
+from tests.faults.brokers import crew, works
 from tests.faults.guarantees import Outcome
 from tests.faults.system import System
 from tests.processes import free_ports
-from tests.proxy import OFFSET_COMMIT, PRODUCE, Fate, First, KafkaProxy
+from tests.proxy import OFFSET_COMMIT, PRODUCE, Fate, First, KafkaProxy, let_pass
 from tests.servers import KafkaServer
 from tests.waiting import eventually
 
@@ -73,6 +78,38 @@ async def test_a_record_whose_acknowledgement_is_lost_is_in_the_log_once(
         await system.settles()
     assert await copies(system, AUDIO_TRANSCRIPTS) == 0
     await system.account(outcome)
+
+
+@pytest.mark.full
+@pytest.mark.row(9, "no send gets through until it is given up; the caller, as the relay, publishes again")
+async def test_what_was_given_up_is_not_sent_behind_the_callers_back(
+    behind: System, proxy: KafkaProxy, outcome: Outcome
+) -> None:
+    """An idempotent producer of aiokafka never gives up by itself; each one left behind would send it once more."""
+    system = behind
+    log = KafkaLog(system.settings.broker, request_s=1)
+    fresh = system.segments(6)
+    records = [replace(record_of(event, -1), topic=system.settings.topic(AUDIO_SEGMENTS.name)) for event in fresh]
+    proxy.rule = First(Fate.CUT_BEFORE, PRODUCE, times=float("inf"))
+    for _ in range(3):
+        with pytest.raises(Unavailable):
+            await log.publish(records)
+    outcome.hit(len(records), faults=3)
+    proxy.rule = let_pass
+    with outcome.recovering():
+        await eventually(lambda: again(log, records))
+    system.expect(*fresh)
+    await log.close()
+    crew(system)
+    await works(system)
+    await system.settles()
+    assert await copies(system, AUDIO_SEGMENTS) == 0
+    await system.account(outcome)
+
+
+async def again(log: KafkaLog, records: list[Record]) -> bool:
+    await log.publish(records)
+    return True
 
 
 HOW = [

@@ -64,8 +64,11 @@ class KafkaLog:
             await self._publish(records)
         except EarshotError:
             # A refused batch leaves a gap in the sequence of an idempotent producer. aiokafka never closes it, and the
-            # broker refuses everything that comes after it on that partition (OutOfOrderSequenceNumber).
-            await self._forget_producer()
+            # broker refuses everything that comes after it on that partition (OutOfOrderSequenceNumber). What did not
+            # get through it would send behind our back once it can, beside what the caller publishes again.
+            producer, self._producer = self._producer, None
+            if producer is not None:
+                await abandon(producer)
             raise
 
     async def _publish(self, records: Sequence[Record]) -> None:
@@ -279,6 +282,17 @@ async def _start(client: Any) -> None:
     except BaseException:
         await client.stop()
         raise
+
+
+async def abandon(producer: AIOKafkaProducer) -> None:
+    """Close a producer without delivering what it still holds, which its own ``stop`` would wait for without end."""
+    sender, held = producer._sender, producer._message_accumulator  # noqa: SLF001 - it has no public way
+    await producer.client.close()
+    while sender.sender_task is not None and not sender.sender_task.done():
+        sender.sender_task.cancel()  # again, because it waits for requests that nobody answers any more
+        await asyncio.wait([sender.sender_task], timeout=0.1)
+    held.fail_all(KafkaError("given up"))
+    await _let_go(producer.stop(), REQUEST_S)
 
 
 async def _let_go(closing: Coroutine[Any, Any, None], seconds: float) -> None:
