@@ -96,7 +96,7 @@ async def test_a_stream_that_begins_anew_says_so_where_nothing_can_be_taken_back
     assert text.index("million") < text.index("void") < text.index("twelve thousand")
 
 
-async def test_errors_are_in_the_shape_that_clients_know(client, origin):
+async def test_errors_are_in_the_shape_that_clients_know(client):
     with pytest.raises(openai.NotFoundError) as unknown:
         await client.chat.completions.create(model="nowhere", messages=user("What?"))
     assert unknown.value.code == "model_not_found"
@@ -111,6 +111,9 @@ async def test_errors_are_in_the_shape_that_clients_know(client, origin):
     with pytest.raises(openai.UnprocessableEntityError) as two:
         await client.chat.completions.create(model="earshot", messages=user("x"), n=2)
     assert two.value.type == "invalid_request_error"
+    with pytest.raises(openai.APIStatusError) as large:
+        await client.chat.completions.create(model="earshot", messages=user("x"), user="x" * 2_000_000)
+    assert (large.value.status_code, large.value.code) == (413, "too_large")
 
 
 @pytest.mark.parametrize("path", ["/api/v1/answers", "/v1/chat/completions"])

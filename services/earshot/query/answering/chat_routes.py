@@ -39,7 +39,7 @@ ModelId = Annotated[str, PathParameter(min_length=1, max_length=200)]
 
 @router.post(
     "/chat/completions",
-    responses=documented(400, 404, 422, 429)
+    responses=documented(400, 404, 413, 422, 429)
     | {200: {"content": {"text/event-stream": {"schema": {"type": "string"}}}}},
     openapi_extra=access("read", limit="answers"),
 )
@@ -101,7 +101,7 @@ async def list_models(caller: Caller, kit: KitOf) -> dict[str, Any]:
     return {"object": "list", "data": [_model(name, created) for name, created in names]}
 
 
-@router.get("/models/{model}", responses=documented(404))
+@router.get("/models/{model}", responses=documented(404, 422))
 async def get_model(model: ModelId, caller: Caller, kit: KitOf) -> dict[str, Any]:
     """One of them."""
     return _model(model, 0 if model == EVERYTHING else await _known(model, caller, kit))

@@ -254,4 +254,3 @@ def _turn(row: AnswerRow) -> TurnView:
 
 def _cursor_of(known: Conversation) -> str:
     return base64.urlsafe_b64encode(json.dumps([known.updated_at.isoformat(), known.id]).encode()).decode()
-
