@@ -75,6 +75,17 @@ async def test_letters_are_listed_newest_first_with_cause_and_place(earshot: Sys
     assert (cut["topic"], cut["source"], cut["state"]) == ("audio.segments", "audio.segments/2/5", "open")
 
 
+async def test_letters_of_an_erased_recording_are_not_shown_any_more(earshot: System) -> None:
+    erased = (await earshot.upload())["recording_id"]
+    await earshot.kit.log.publish([failed(segment(erased)), failed(segment(ONE)), failed()])
+    before = await listed(earshot)
+    assert {letter["recording_id"] for letter in before} == {erased, ONE, None}
+    [gone] = [letter["id"] for letter in before if letter["recording_id"] == erased]
+    await earshot.client.delete(f"/api/v1/recordings/{erased}")
+    assert {letter["recording_id"] for letter in await listed(earshot, state="all")} == {ONE, None}
+    assert (await earshot.client.get(f"/api/v1/dead-letters/{gone}")).status_code == 404
+
+
 async def test_letters_are_chosen_by_stage_code_recording_and_time(earshot: System) -> None:
     await earshot.kit.log.publish(
         [failed(segment(ONE), minutes=1), failed(segment(OTHER), stage="embedder", minutes=2), failed(minutes=3)]

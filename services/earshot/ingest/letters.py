@@ -13,6 +13,7 @@ from earshot.kernel import dead_letters
 from earshot.kernel.codec import Codec
 from earshot.kernel.dead_letters import DeadLetter, NoDeadLetter, Outcome
 from earshot.kernel.errors import Misconfigured
+from earshot.kernel.gate import Standings
 from earshot.kernel.ports import AnsweredLetters, EventLog
 from earshot.kernel.topics import TOPICS, Topic
 
@@ -77,6 +78,7 @@ class Letters:
         answered: what was done with them.
         prefix: of topic names.
         keeper: the tenant that sees what is nobody's.
+        standings: knows which recordings are erased: their letters are not shown any more.
     """
 
     log: EventLog
@@ -84,6 +86,7 @@ class Letters:
     answered: AnsweredLetters
     prefix: str
     keeper: str
+    standings: Standings | None = None
 
     async def find(self, tenant: str, wanted: Wanted, limit: int) -> list[Found]:
         """The newest that match, newest first; every letter the broker still has is looked at.
@@ -166,9 +169,18 @@ class Letters:
         for found in await self._with_state(some):
             yield found
 
-    async def _with_state(self, letters: Sequence[DeadLetter]) -> list[Found]:
+    async def _with_state(self, all_letters: Sequence[DeadLetter]) -> list[Found]:
+        letters = await self._not_erased(all_letters)
         done: dict[str, Outcome] = await self.answered.outcomes([letter.id for letter in letters]) if letters else {}
         return [Found(letter, done.get(letter.id, "open")) for letter in letters]
+
+    async def _not_erased(self, letters: Sequence[DeadLetter]) -> Sequence[DeadLetter]:
+        if self.standings is None or not letters:
+            return letters
+        keys = {letter.id: (letter.event.tenant, letter.event.recording_id) for letter in letters if letter.event}
+        known = await self.standings.standings(set(keys.values()))
+        erased = {key for key, standing in known.items() if standing.state == "erased"}
+        return [letter for letter in letters if keys.get(letter.id) not in erased]
 
 
 def _topics(wanted: Wanted) -> Sequence[Topic]:

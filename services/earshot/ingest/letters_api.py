@@ -78,7 +78,8 @@ class Answered(BaseModel):
 
 def letters_of(kit: KitOf) -> Letters:
     """The letters behind this app."""
-    return Letters(kit.log, kit.codec, kit.catalog, kit.settings.topic_prefix, keeper=DEFAULT_TENANT)
+    prefix = kit.settings.topic_prefix
+    return Letters(kit.log, kit.codec, kit.catalog, prefix, keeper=DEFAULT_TENANT, standings=kit.catalog)
 
 
 LettersOf = Annotated[Letters, Depends(letters_of)]
