@@ -152,7 +152,7 @@ def slowly(handler: Handler, _body: dict[str, Any]) -> None:
     """One piece, then nothing until the test lets it go on; then more pieces than any socket takes in."""
     _begun(handler, (1, 1))
     handler.piece("We ship on Friday [1]. ")
-    handler.server.going_on.wait(30)
+    handler.server.going_on.wait(120)
     for _ in range(20_000):
         handler.piece("And on and on. ")
     handler.ends()

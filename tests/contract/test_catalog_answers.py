@@ -7,6 +7,9 @@ import uuid
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 
+import sqlalchemy as sa
+
+from earshot.adapters.catalog import tables as t
 from earshot.kernel.errors import Permanent
 from earshot.kernel.ports.answers import AnswerRow, SpendingLimit, Spent
 from tests.fakes_catalog import TRACE, accepted
@@ -65,6 +68,9 @@ async def test_an_erasure_takes_the_text_of_answers_that_rest_on_it_before_and_a
     kept = await catalog.answers_of(tenant, "c", 9)
     assert [(each.body, each.rewritten) for each in kept] == [("", ""), ('{"text": "said"}', "What then?"), ("", "")]
     assert [each.question for each in kept] == ["What?"] * 3
+    query = sa.select(t.answers.c.body).where(t.answers.c.tenant == tenant).order_by(t.answers.c.place)
+    at_rest = await catalog._db.read(lambda connection: list(connection.scalars(query)))
+    assert at_rest == ["", '{"text": "said"}', ""]
 
 
 async def test_limits_of_a_day_are_by_provider_and_by_tenant(catalog):
