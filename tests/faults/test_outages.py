@@ -209,7 +209,7 @@ async def test_what_fails_of_a_batch_is_done_again_alone_and_what_is_refused_is_
 @pytest.mark.timeout(400)
 @pytest.mark.row(15, "Weaviate answers every call with an error, or never")
 @BOTH
-@pytest.mark.parametrize(("mode", "words"), [(Mode.FAIL, "the proxy says no"), (Mode.HANG, "did not answer within")])
+@pytest.mark.parametrize(("mode", "words"), [(Mode.FAIL, "the proxy says no"), (Mode.HANG, "did not answer in time")])
 async def test_a_vector_store_that_fails_or_hangs_is_waited_for(
     proxied: tuple[Outages, WeaviateProxy], outcome: Outcome, mode: Mode, words: str
 ) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Sequence
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from earshot.kernel.gate import Standing
 from earshot.kernel.ids import bare_recording_id, foreign_recording_id
 from earshot.kernel.stage import Delivery, Output, Stale, emit, erase_key, progress
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS, AUDIO_UPLOADED, RECORDINGS_PROGRESS, slot_of_key
-from tests.fakes_stream import PARTITIONS, Bench, record_of, recording, segment, stage_of
+from tests.fakes_stream import PARTITIONS, Bench, FakeProducer, record_of, recording, segment, stage_of
 from tests.waiting import eventually
 
 DLQ = "audio.segments.dlq"
@@ -79,6 +79,28 @@ async def test_nothing_is_acknowledged_before_the_broker_has_every_output() -> N
     assert bench.acked == [0, 1]
     assert [record.topic for record in bench.producer.sent] == ["audio.transcripts"] * 2
     assert bench.points == ["after_fetch", "in_work", "in_work", "after_send", "after_ack"]
+
+
+class Unreachable(FakeProducer):
+    """Takes no record before the test says so, as a client does that cannot find the broker."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reached = asyncio.Event()
+
+    async def send(self, record: Record) -> Awaitable[None]:
+        await self.reached.wait()
+        return await super().send(record)
+
+
+async def test_a_record_that_the_client_does_not_even_take_shows_as_a_pause_too() -> None:
+    producer = Unreachable()
+    bench = Bench(stage_of(copy), producer)
+    working = asyncio.create_task(bench.process(record_of(segment(0), 0)))
+    await eventually(lambda: "has not acknowledged" in bench.vitals.reason)
+    producer.reached.set()
+    await working
+    assert (bench.acked, bench.vitals.paused) == ([0], False)
 
 
 async def test_outputs_carry_cloud_events_headers_their_key_and_its_partition() -> None:

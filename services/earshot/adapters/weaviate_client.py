@@ -112,14 +112,14 @@ class WeaviateConnection:
     @asynccontextmanager
     async def answering(self, within_s: float = QUERY_S) -> AsyncIterator[None]:
         """Turn what the client raises into ``Unavailable`` or ``Misconfigured``, and wait no longer than that."""
-        from httpx import HTTPError
-        from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
+        from httpx import HTTPError, TimeoutException
+        from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError, WeaviateTimeoutError
 
         try:
             async with asyncio.timeout(within_s):
                 yield
-        except TimeoutError:
-            raise self.unavailable(f"did not answer within {within_s:g} s") from None
+        except (TimeoutError, TimeoutException, WeaviateTimeoutError):
+            raise self.unavailable("did not answer in time") from None
         except (WeaviateBaseError, HTTPError, OSError) as error:
             if isinstance(error, UnexpectedStatusCodeError) and error.status_code in KEEPS_OUT:
                 raise Misconfigured(

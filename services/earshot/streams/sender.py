@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Iterator, Mapping
+from contextlib import ExitStack, aclosing, contextmanager
 from typing import Protocol, cast
 
 from earshot.kernel.codec import Codec, Record, headers_for
@@ -85,17 +85,29 @@ class Sender:
         await self._confirm(await self._start(record))
 
     async def _start(self, record: Record) -> asyncio.Future[None]:
-        future = asyncio.ensure_future(await self._producer.send(record))
+        with self._slow_is_a_pause():  # a client that cannot reach the broker does not even take a record
+            handed = await self._producer.send(record)
+        future = asyncio.ensure_future(handed)
         future.add_done_callback(_look)
         return future
 
     async def _confirm(self, future: asyncio.Future[None]) -> None:
-        done, _ = await asyncio.wait({future}, timeout=self._slow_s)
-        if done:
-            return future.result()
+        with self._slow_is_a_pause():
+            await asyncio.wait({future})
+        future.result()
+
+    @contextmanager
+    def _slow_is_a_pause(self) -> Iterator[None]:
+        """What takes long inside this block shows as a pause."""
         reason = f"The broker has not acknowledged a record for {self._slow_s:g} s. Check it, and EARSHOT_BROKER_URL."
-        with self._vitals.pause(reason):
-            return await future
+        with ExitStack() as pauses:
+            late = asyncio.get_running_loop().call_later(
+                self._slow_s, lambda: pauses.enter_context(self._vitals.pause(reason))
+            )
+            try:
+                yield
+            finally:
+                late.cancel()
 
     async def _record(self, output: Output, trace: Mapping[str, str]) -> Record:
         value = None if output.event is None else await self._encode(output.topic, output)
