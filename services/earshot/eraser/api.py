@@ -39,10 +39,10 @@ async def meant(
     tenant: Annotated[str, PathParameter(pattern=TENANT_PATTERN, description="One's own; any, for who runs all.")],
     own: Tenant,
 ) -> str:
-    """The tenant that a path names. Raises ``Refused`` (403) for another's, whether there is one or not."""
+    """The tenant that a path names. Raises ``Refused`` (404) for another's, whether there is one or not."""
     caller: Principal = request.state.caller
     if tenant != own and not caller.operator:
-        raise Refused(403, "not_your_tenant", "The key belongs to another tenant.", next_step="Name the key's own.")
+        raise Refused(404, "unknown_tenant", "There is no such tenant.", next_step="Name the key's own.")
     return tenant
 
 
@@ -126,7 +126,7 @@ async def recording_erasure(
     return view.model_copy(update=await _looked(lambda: look_for_recording(kit, tenant, id, _settings().verify_s)))
 
 
-@router.delete("/tenants/{tenant}", status_code=202, responses=documented(403, 422), openapi_extra=ADMIN)
+@router.delete("/tenants/{tenant}", status_code=202, responses=documented(404, 422), openapi_extra=ADMIN)
 async def erase_tenant(tenant: Meant, request: Request, response: Response, kit: KitOf) -> TenantErasureView:
     """Erase all that a tenant has, keys and all: nothing of it is found any more, nothing new comes in meanwhile."""
     await doorkeeper_of(request).record(request)
@@ -134,7 +134,7 @@ async def erase_tenant(tenant: Meant, request: Request, response: Response, kit:
     return await _view(kit, await kit.catalog.erase_tenant(tenant))
 
 
-@router.get("/tenants/{tenant}/erasure", responses=documented(403, 422, 429), openapi_extra=ADMIN)
+@router.get("/tenants/{tenant}/erasure", responses=documented(404, 422, 429), openapi_extra=ADMIN)
 async def tenant_erasure(tenant: Meant, kit: KitOf, look: Look = False) -> TenantErasureView:
     """How far the erasure of a tenant is, and what is left of it."""
     view = await _view(kit, await kit.catalog.tenant_erasure(tenant))
@@ -143,13 +143,13 @@ async def tenant_erasure(tenant: Meant, kit: KitOf, look: Look = False) -> Tenan
     return view.model_copy(update=await _looked(lambda: look_for_tenant(kit, tenant, _settings().verify_s)))
 
 
-@router.get("/tenants/{tenant}/retention", responses=documented(403, 422), openapi_extra=ADMIN)
+@router.get("/tenants/{tenant}/retention", responses=documented(404, 422), openapi_extra=ADMIN)
 async def tenant_retention(tenant: Meant, kit: KitOf) -> Keeping:
     """How long the recordings of a tenant are kept."""
     return Keeping(retain_days=await kit.catalog.tenant_retention(tenant))
 
 
-@router.put("/tenants/{tenant}/retention", responses=documented(403, 422), openapi_extra=ADMIN)
+@router.put("/tenants/{tenant}/retention", responses=documented(404, 422), openapi_extra=ADMIN)
 async def keep_tenant(tenant: Meant, keeping: Keeping, kit: KitOf) -> Keeping:
     """Say how long the recordings of a tenant are kept. What is older already is erased."""
     await kit.catalog.keep_tenant(tenant, keeping.retain_days)
