@@ -1,4 +1,4 @@
-"""How long a tenant with little waits for one with much: ``python benchmarks/fairness.py [--broker kafka://…]``.
+"""How long a tenant with little waits for one with much: ``python benchmarks/fairness.py [--kafka]``.
 
 Ten uploads of one segment each are timed alone, and again after so many uploads of another tenant. What decides is
 real: the catalog's transaction at the door, the relay's turns, the lanes, the log, the ledger. What would only take
@@ -19,6 +19,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import AsyncIterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,6 +42,7 @@ from earshot.streams.host import Host, Ports  # noqa: E402
 from earshot.streams.settings import WorkerSettings  # noqa: E402
 from earshot.tracker.app import create_stage as create_tracker  # noqa: E402
 from tests.processes import tied  # noqa: E402
+from tests.servers import KafkaServer  # noqa: E402
 from tests.waiting import eventually  # noqa: E402
 
 SEGMENT_S = 30
@@ -221,8 +223,9 @@ async def _timed(system: System, tenant: str, within_s: float) -> float:
 
 async def main(options: argparse.Namespace) -> None:
     """Measure, and print."""
-    with tempfile.TemporaryDirectory() as name:
-        system = System(options.broker, Path(name), service_s=options.service_s, window_s=options.window_s)
+    with tempfile.TemporaryDirectory() as name, ExitStack() as stack:
+        broker = stack.enter_context(KafkaServer()).url if options.kafka else ""
+        system = System(broker, Path(name), service_s=options.service_s, window_s=options.window_s)
         await system.prepare()
         log = (Path(name) / "log").open("wb")
         process = await asyncio.to_thread(subprocess.Popen, tied(system.command), cwd=ROOT, stdout=log, stderr=log)
@@ -235,7 +238,7 @@ async def main(options: argparse.Namespace) -> None:
     window_s = options.window_s / SEGMENT_S * options.service_s
     print("| log | uploads before | alone s | beside them s | window s | (beside - window) / alone | promised |")
     print("|---|---|---|---|---|---|---|")
-    kind = "Kafka" if options.broker.startswith("kafka") else "embedded"
+    kind = "Kafka" if options.kafka else "embedded"
     ratio = (beside_s - window_s) / alone_s
     cells = (kind, options.uploads, f"{alone_s:.2f}", f"{beside_s:.2f}", f"{window_s:.2f}", f"{ratio:.2f}", PROMISE)
     print("| " + " | ".join(map(str, cells)) + " |")
@@ -248,7 +251,7 @@ if __name__ == "__main__":
     parser.add_argument("--service-s", type=float, default=0.2, help="seconds the engine takes for a segment")
     parser.add_argument("--window-s", type=float, default=600.0, help="of audio in flight")
     parser.add_argument("--within-s", type=float, default=600.0, help="until it is given up")
-    parser.add_argument("--broker", default="", help="kafka://host:port; an embedded log without it")
+    parser.add_argument("--kafka", action="store_true", help="on a Kafka started for it, not on an embedded log")
     parser.add_argument("--serve", default="", help=argparse.SUPPRESS)
     given = parser.parse_args()
     asyncio.run(serve(Order(**json.loads(given.serve))) if given.serve else main(given))

@@ -41,10 +41,12 @@ def new(of: AudioUploaded, **fields: Any) -> NewRecording:
     return NewRecording(**({"upload": of, "source_key": key, "trace": TRACE} | fields))
 
 
-async def accepted(catalog: Catalog, tenant: str = "default", **fields: Any) -> Accepted:
+async def accepted(
+    catalog: Catalog, tenant: str = "default", *, claimed_ms: int | None = None, **fields: Any
+) -> Accepted:
     """A recording of new audio, accepted."""
     fields.setdefault("sha256", ids.new_recording_id())
-    return await catalog.accept(new(upload(tenant, **fields)))
+    return await catalog.accept(new(upload(tenant, **fields), claimed_ms=claimed_ms))
 
 
 def transcribed(tenant: str, recording_id: str, index: int, revision: int = 1, **fields: Any) -> SegmentTranscribed:

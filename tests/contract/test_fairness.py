@@ -10,7 +10,6 @@ import sqlalchemy as sa
 
 from earshot.adapters.catalog import Catalog
 from earshot.adapters.catalog import tables as t
-from earshot.kernel import ids
 from earshot.kernel.codec import Codec
 from earshot.kernel.errors import LimitExceeded, QuotaExceeded
 from earshot.kernel.fairness import UNKNOWN_MS, Window
@@ -18,7 +17,7 @@ from earshot.kernel.outbox import OutboxRow
 from earshot.kernel.ports import Accepted
 from earshot.kernel.ports.quotas import NO_LIMIT, Limits, Usage
 from earshot.kernel.topics import AUDIO_UPLOADED, RECORDINGS_ERASED
-from tests.fakes_catalog import OPEN, TRACE, new, new_catalog, progressed, total, transcribed, upload
+from tests.fakes_catalog import OPEN, TRACE, accepted, new, new_catalog, progressed, total, transcribed, upload
 
 MINUTE = 60_000
 
@@ -39,9 +38,7 @@ async def catalog(catalog_url: str) -> AsyncIterator[Catalog]:
 
 async def sent(catalog: Catalog, tenant: str, minutes: float | None = 1, **fields: object) -> Accepted:
     """A new recording that claims to be so long."""
-    fields.setdefault("sha256", ids.new_recording_id())
-    claimed_ms = None if minutes is None else round(minutes * MINUTE)
-    return await catalog.accept(new(upload(tenant, **fields), claimed_ms=claimed_ms))
+    return await accepted(catalog, tenant, claimed_ms=None if minutes is None else round(minutes * MINUTE), **fields)
 
 
 async def may_go(catalog: Catalog) -> list[OutboxRow]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 
@@ -13,13 +14,14 @@ from earshot.adapters.catalog import Catalog
 from earshot.adapters.wiring import Kit
 from earshot.kernel.codec import Codec, Record
 from earshot.kernel.errors import LimitExceeded
+from earshot.kernel.fairness import Window
 from earshot.kernel.settings import Settings
-from earshot.kernel.topics import AUDIO_TRANSCRIPTS, TOPICS, slot_of_key
+from earshot.kernel.topics import AUDIO_TRANSCRIPTS, AUDIO_UPLOADED, RECORDINGS_ERASED, TOPICS, slot_of_key
 from earshot.relay.app import run
-from earshot.relay.relay import Pace, Vitals, relay
+from earshot.relay.relay import EVERYTHING, Pace, Vitals, Work, alone, relay
 from earshot.relay.settings import RelaySettings
 from earshot.relay.tidy import collect_orphans
-from tests.fakes_catalog import accepted, new, new_catalog, transcribed, upload
+from tests.fakes_catalog import TRACE, FakeLeases, accepted, new, new_catalog, transcribed, upload
 from tests.fakes_log import FakeLog
 from tests.fakes_media import FakeBlobs
 from tests.waiting import eventually
@@ -36,9 +38,9 @@ async def catalog(tmp_path) -> AsyncIterator[Catalog]:
 
 
 @asynccontextmanager
-async def relaying(catalog: Catalog, log: FakeLog) -> AsyncIterator[Vitals]:
+async def relaying(catalog: Catalog, log: FakeLog, window: Window = EVERYTHING) -> AsyncIterator[Vitals]:
     vitals = Vitals()
-    pace = Pace(rows=10, poll_s=0.01, retry_max_s=0.05, publish_s=0.5)
+    pace = Pace(rows=10, poll_s=0.01, retry_max_s=0.05, publish_s=0.5, window=window)
     task = asyncio.create_task(relay(catalog, log, PLACES, Codec(), vitals, pace, asyncio.Event()))
     try:
         yield vitals
@@ -156,6 +158,78 @@ async def test_a_row_the_broker_refuses_becomes_a_failure_a_person_sees(catalog)
     assert [record.key.decode()[-2:] for record in transcripts] == [":0", ":2"]
     [stage] = (await catalog.job("default", job.id)).stages
     assert (stage.stage, stage.failed) == ("relay", 1)
+
+
+async def test_uploads_beyond_the_window_wait_until_a_job_has_ended(catalog):
+    log = new_log()
+    jobs = [await accepted(catalog, claimed_ms=60_000) for _ in range(3)]
+    async with relaying(catalog, log, Window(60_000, 60_000)):
+        await eventually(lambda: len(log.records) == 1)
+        await catalog.erase("default", jobs[2].job.recording_id, TRACE)
+        await eventually(lambda: len(log.on(PLACES[RECORDINGS_ERASED.name][0])) == 1)
+        assert len(log.on(PLACES[AUDIO_UPLOADED.name][0])) == 1, "an upload did not wait for its turn"
+        await catalog.cancel("default", jobs[0].job.id, TRACE)
+        await eventually(lambda: len(log.on(PLACES[AUDIO_UPLOADED.name][0])) == 2)
+
+
+async def test_a_relay_that_died_before_it_published_leaves_what_may_go_to_the_next(catalog):
+    job = await accepted(catalog, claimed_ms=60_000)
+    assert await catalog.let_go(Window(60_000, 60_000), 10) == 1  # and here it died
+    log = new_log()
+    async with relaying(catalog, log, Window(60_000, 60_000)):
+        await eventually(lambda: _empty(catalog))
+    assert [record.key.decode() for record in log.records] == [job.job.recording_id]
+    assert (await catalog.backlog()).in_flight_ms == 60_000, "it was counted twice, or not at all"
+
+
+class Working:
+    """Work of a relay: notes who does it, and goes on until the lease is lost or the test lets it end."""
+
+    def __init__(self) -> None:
+        self.at_work: list[str] = []
+
+    def of(self, name: str, ending: asyncio.Event) -> Work:
+        async def work(lost: Callable[[], bool]) -> None:
+            self.at_work.append(name)
+            await eventually(lambda: lost() or ending.is_set(), every=0.01)
+            self.at_work.remove(name)
+
+        return work
+
+
+async def test_of_two_relays_one_works_and_the_other_stands_by_until_it_is_gone():
+    leases, working = FakeLeases(), Working()
+    endings = {name: asyncio.Event() for name in "ab"}
+    vitals = {name: Vitals() for name in "ab"}
+    tasks = {
+        name: asyncio.create_task(alone(leases, name, 1.0, vitals[name], ending, working.of(name, ending)))
+        for name, ending in endings.items()
+    }
+    await eventually(lambda: working.at_work == ["a"] and "Another worker" in vitals["b"].reason)
+    endings["a"].set()
+    await asyncio.wait_for(tasks["a"], 10)
+    await eventually(lambda: working.at_work == ["b"] and not vitals["b"].reason)
+    endings["b"].set()
+    await asyncio.wait_for(tasks["b"], 10)
+
+
+async def test_a_relay_that_was_killed_is_followed_when_its_lease_has_run_out():
+    leases, working, ending = FakeLeases(), Working(), asyncio.Event()
+    assert await leases.acquire("relay", "killed", 0.5)
+    task = asyncio.create_task(alone(leases, "b", 0.5, Vitals(), ending, working.of("b", ending)))
+    await eventually(lambda: working.at_work == ["b"])
+    ending.set()
+    await asyncio.wait_for(task, 10)
+
+
+async def test_a_relay_whose_lease_was_taken_stops_and_stands_by():
+    leases, working, ending, vitals = FakeLeases(), Working(), asyncio.Event(), Vitals()
+    task = asyncio.create_task(alone(leases, "a", 0.3, vitals, ending, working.of("a", ending)))
+    await eventually(lambda: working.at_work == ["a"])
+    leases.held["relay"] = ("b", time.monotonic() + 3600)
+    await eventually(lambda: not working.at_work and vitals.reason)
+    ending.set()
+    await asyncio.wait_for(task, 10)
 
 
 async def test_only_old_blobs_of_no_recording_are_collected(catalog):

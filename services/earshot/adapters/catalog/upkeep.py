@@ -70,6 +70,7 @@ class UpkeepPart(Part):
             (t.attempts, t.attempts.c.updated_at < before),
             (t.leases, t.leases.c.expires_at < before),
             (t.dead_letters, t.dead_letters.c.at < before - LETTERS_LIVE),
+            (t.usage, t.usage.c.day < before.date().isoformat()),
             (t.answers, loose),
             (t.spending, t.spending.c.day < (before - SPENDING_LIVES).date().isoformat()),
         ):
