@@ -13,7 +13,7 @@ from earshot.query.answering.aggregate import Matter, matter
 from earshot.query.answering.evidence import Evidence
 from earshot.query.answering.followup import whole
 from earshot.query.answering.intent import Intent, read
-from earshot.query.answering.stems import stem
+from earshot.query.answering.stems import stem, variants
 
 
 @pytest.mark.parametrize(
@@ -87,15 +87,23 @@ def test_a_matter_is_counted_by_stems_or_word_for_word():
     assert "ship" in matter(Intent("count", topic="shipping")).keywords().split()
 
 
-def test_words_have_one_stem_in_all_their_forms():
-    for forms in (
+@pytest.mark.parametrize(
+    "forms",
+    [
         "ship ships shipped shipping",
         "price prices priced pricing",
         "story stories",
         "box boxes",
         "class classes",
-    ):
-        assert len({stem(form) for form in forms.split()}) == 1, forms
+        "call calls called calling",
+        "change changes changed changing",
+        "budget budgets",
+    ],
+)
+def test_words_have_one_stem_in_all_their_forms_and_each_form_asks_for_the_others(forms):
+    assert len({stem(form) for form in forms.split()}) == 1
+    for form in forms.split():
+        assert set(forms.split()) <= set(variants(form))
 
 
 @pytest.mark.parametrize(

@@ -42,6 +42,7 @@ def variants(word: str) -> list[str]:
     """Spellings to ask a keyword index for that knows no stems."""
     root = stem(word)
     doubled = root + root[-1:]
-    return list(
-        dict.fromkeys((word.casefold(), *(root + end for end in ("", "e", "s", "es", "ed", "ing")), doubled + "ing"))
-    )
+    forms = [root + end for end in ("", "e", "s", "es", "ed", "ing")] + [doubled + end for end in ("ed", "ing")]
+    if root.endswith("y"):
+        forms.append(root[:-1] + "ies")
+    return list(dict.fromkeys((word.casefold(), *forms)))
