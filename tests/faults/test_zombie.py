@@ -46,6 +46,7 @@ async def test_a_worker_that_wakes_up_too_late_commits_nothing(
     await system.account(outcome)
 
 
+@pytest.mark.full
 @pytest.mark.parametrize("broker", ["sqlite"], indirect=True)
 @pytest.mark.row(6, "SIGSTOP with work in hand; another worker is refused meanwhile; SIGCONT")
 async def test_a_worker_that_wakes_up_goes_on_where_it_was(system: System, outcome: Outcome) -> None:
