@@ -126,7 +126,17 @@ async def test_a_provider_that_calls_itself_something_else_is_not_believed(issue
         await tokens(issuer, issuer=f"{issuer.url}/").principal(issuer.token())
 
 
-@pytest.mark.parametrize("changed", [{"audience": ""}, {"algorithms": ("HS256",)}, {"algorithms": ("none", "RS256")}])
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"audience": ""},
+        {"algorithms": ("HS256",)},
+        {"algorithms": ("none", "RS256")},
+        {"issuer": "http://id.example"},
+        {"issuer": "http://127.0.0.1.evil.example"},
+        {"jwks_url": "http://localhost@evil.example/keys"},
+    ],
+)
 def test_settings_that_would_let_anyone_in_are_refused(issuer, changed):
     with pytest.raises(Misconfigured, match="EARSHOT_OIDC__"):
         tokens(issuer, **changed)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 ASYMMETRIC = frozenset({"RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512", "EdDSA"})
 """Of RFC 7518 and 8037: with these, who can check a token cannot make one."""
+_LOOPBACK = re.compile(r"^http://(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?(/|$)")
 MOST_BYTES = 1024 * 1024
 MOST_SUBJECT = 100
 AGAIN_S = 10.0
@@ -166,6 +167,11 @@ def _check(settings: OidcSettings) -> None:
         import joserfc  # noqa: F401
     except ImportError as error:
         raise Misconfigured("EARSHOT_OIDC__ISSUER needs joserfc.", next_step="pip install joserfc") from error
+    for url in filter(None, (settings.issuer, settings.jwks_url)):
+        if not url.startswith("https://") and not _LOOPBACK.match(url):
+            raise Misconfigured(
+                f"EARSHOT_OIDC__… names {url}.", next_step="Anyone on the way could change it: use https."
+            )
     if not settings.audience:
         raise Misconfigured("EARSHOT_OIDC__ISSUER is set, but no audience.", next_step="Set EARSHOT_OIDC__AUDIENCE.")
     if wrong := set(settings.algorithms) - ASYMMETRIC:

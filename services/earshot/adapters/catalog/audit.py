@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import sqlalchemy as sa
@@ -14,6 +14,7 @@ from earshot.kernel.ports.access import AuditEntry, AuditQuery
 
 PRUNE_AT_ONCE = 2000
 """Rows deleted in one transaction, so that no other writer waits for long."""
+TICKETS_STAY = timedelta(days=1)
 _FIELDS = ("tenant", "at", "key_id", "action", "address", "status", "trace_id")
 _c = t.audit.c
 
@@ -42,9 +43,9 @@ class AuditPart(Part):
         return await self._db.read(lambda connection: [_entry(row) for row in connection.execute(found)])
 
     async def prune_audit(self, before: datetime) -> int:
-        """Forget older entries, and tickets that expired before; return how many rows went."""
+        """Forget older entries, and tickets that were over a day ago; return how many rows went."""
         keys = t.api_keys.c
-        tickets = sa.and_(keys.kind == "ticket", keys.expires_at < before)
+        tickets = sa.and_(keys.kind == "ticket", keys.expires_at < t.now() - TICKETS_STAY)
         return await self._forget(t.audit, _c.at < before) + await self._forget(t.api_keys, tickets)
 
     async def _forget(self, table: sa.Table, old: sa.ColumnElement[bool]) -> int:

@@ -115,7 +115,7 @@ class AuditLog(Protocol):
         """Entries of a tenant, newest first."""
 
     async def prune_audit(self, before: datetime) -> int:
-        """Forget older entries, and tickets that expired before; return how many rows went."""
+        """Forget older entries, and tickets that were over a day ago; return how many rows went."""
 
 
 @dataclass(frozen=True)
