@@ -7,10 +7,13 @@ import errno
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+
+from tests.waiting import eventually_sync
 
 MIB = 1024 * 1024
 _BALLAST = "ballast"
@@ -96,3 +99,45 @@ def small_disk(folder: Path, size: int) -> Iterator[SmallDisk]:
         yield disk
     finally:
         disk.unmount()
+
+
+@dataclass
+class Store:
+    """A store that can be taken away.
+
+    Attributes:
+        url: as the settings take it.
+        fail: take it away.
+        mend: give it back.
+        words: of the reason that a stage gives meanwhile.
+    """
+
+    url: str
+    fail: Callable[[], object]
+    mend: Callable[[], object]
+    words: tuple[str, ...]
+
+
+@contextlib.contextmanager
+def folder_store(folder: Path, scheme: str, words: tuple[str, ...]) -> Iterator[Store]:
+    """A store in a folder that becomes read-only."""
+    folder.mkdir()
+    with contextlib.ExitStack() as stack:
+        if os.geteuid() == 0:  # root writes where it likes, but not on a disk that is read-only
+            disk = stack.enter_context(small_disk(folder, 64 * MIB))
+            fail, mend = lambda: _patiently(lambda: disk.read_only(True)), lambda: disk.read_only(False)
+        else:
+            fail, mend = lambda: _allow(folder, 0o500), lambda: _allow(folder, 0o700)
+        yield Store(f"{scheme}{folder}", fail, mend, words)
+        mend()
+
+
+def _patiently(call: Callable[[], object]) -> None:
+    """Again while a file is open."""
+    eventually_sync(lambda: call() is None)
+
+
+def _allow(folder: Path, mode: int) -> None:
+    for path in (folder, *folder.rglob("*")):
+        if path.is_dir():
+            path.chmod(mode)

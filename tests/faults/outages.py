@@ -199,6 +199,11 @@ async def ready(worker: Worker) -> tuple[bool, str, int]:
     return said["ready"], said["reason"], said["lag"]
 
 
+async def is_ready(worker: Worker) -> bool:
+    """Whether a worker is ready."""
+    return (await ready(worker))[0]
+
+
 async def metric(worker: Worker, name: str) -> float:
     """A metric of a worker that has one label, its stage."""
     async with httpx.AsyncClient(timeout=10) as client:

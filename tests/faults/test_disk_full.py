@@ -14,14 +14,13 @@ import pytest
 from earshot.kernel.errors import Unavailable
 from earshot.kernel.events import SegmentCut
 from earshot.kernel.topics import AUDIO_EMBEDDINGS, AUDIO_TRANSCRIPTS
+from tests.faults.conftest import EITHER
 from tests.faults.disks import MIB, SmallDisk, small_disk
 from tests.faults.guarantees import Outcome
-from tests.faults.outages import Outages, blob_of, content_of, ready, turns_red
+from tests.faults.outages import Outages, blob_of, content_of, is_ready, turns_red
 from tests.faults.system import Worker
 from tests.servers import KafkaServer
 from tests.waiting import eventually
-
-KAFKA = pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.full])
 
 
 def slowly(events: list[SegmentCut]) -> list[SegmentCut]:
@@ -155,7 +154,8 @@ async def cramped(
 
 
 @pytest.mark.row(16, "no block is left on the disk of the catalog, the blobs or the vectors while units are in work")
-@pytest.mark.parametrize("broker", ["sqlite", KAFKA], indirect=True)
+@pytest.mark.full
+@EITHER
 @pytest.mark.parametrize("cramped", sorted(PLACES), indirect=True)
 async def test_a_full_disk_under_a_store_is_waited_out(
     cramped: tuple[Outages, SmallDisk, Place], outcome: Outcome
@@ -174,7 +174,7 @@ async def test_a_full_disk_under_a_store_is_waited_out(
         outages.start("shelver")
     with outcome.recovering():
         await outages.settles(*stages)
-    await eventually(lambda: _is_ready(worker))
+    await eventually(lambda: is_ready(worker))
     await _nothing_is_damaged(outages, disk, place, events)
     if place.stage == "keeper":
         await outages.account(outcome, *stages)
@@ -200,10 +200,6 @@ async def _more(outages: Outages, place: Place, events: list[SegmentCut]) -> Non
     await (outages.publish_embedded if place.stage == "indexer" else outages.publish)(*events)
 
 
-async def _is_ready(worker: Worker) -> bool:
-    return (await ready(worker))[0]
-
-
 async def _nothing_is_damaged(outages: Outages, disk: SmallDisk, place: Place, events: list[SegmentCut]) -> None:
     if place is PLACES["catalog"]:
         assert is_whole(disk.folder / "catalog.sqlite")
@@ -218,7 +214,7 @@ async def _nothing_is_damaged(outages: Outages, disk: SmallDisk, place: Place, e
 
 
 @pytest.mark.row(16, "files may not grow any more: a limit of the process, which needs no rights")
-@pytest.mark.parametrize("broker", ["sqlite", KAFKA], indirect=True)
+@EITHER
 async def test_a_worker_that_may_not_write_more_waits_until_it_may(
     broker: str, tmp_path: Path, outcome: Outcome
 ) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from earshot.kernel.events import SegmentCut
+from tests.faults.conftest import EITHER
 from tests.faults.guarantees import Outcome
 from tests.faults.outages import TAKES, Outages, memory_of, metric
 from tests.faults.system import PARTITIONS, QUICK, System, Worker
@@ -16,7 +17,6 @@ from tests.waiting import eventually
 MIB = 2**20
 EVENTS = 120
 GROWTH = 16 * MIB
-KAFKA = pytest.param("kafka", marks=[pytest.mark.kafka, pytest.mark.full])
 
 
 def slowly(events: list[SegmentCut], seconds: float) -> list[SegmentCut]:
@@ -24,7 +24,7 @@ def slowly(events: list[SegmentCut], seconds: float) -> list[SegmentCut]:
     return [event.model_copy(update={"language": f"{TAKES}{seconds}"}) for event in events]
 
 
-@pytest.mark.parametrize("broker", ["sqlite", KAFKA], indirect=True)
+@EITHER
 @pytest.mark.row(12, "every event takes 0.1 s more than by itself, while 120 wait")
 async def test_a_slow_stage_keeps_its_group_its_memory_and_a_true_lag(
     broker: str, tmp_path: Path, outcome: Outcome
