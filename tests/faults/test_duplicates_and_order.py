@@ -115,7 +115,10 @@ async def test_what_real_stages_are_told_again_and_in_any_order_changes_nothing(
         everything: list[Record] = []
         for topic in TOPICS:
             records = await finds.records(flow, topic)
-            everything += records
+            if topic is not AUDIO_TRANSCRIPTS:
+                everything += records
+            else:  # a null is the last word on its key, and stays behind what it deletes
+                everything += [each for each in records if (each.key or b"").decode().partition(":")[0] in rounds.kept]
             for _ in range(chance.randint(1, 3)):
                 await again(flow, outcome, records)
         chance.shuffle(everything)
