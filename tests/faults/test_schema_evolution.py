@@ -264,6 +264,7 @@ def waits(system: System, stage: str, why: str) -> bool:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(300)  # a whole system starts
 def test_strangers_with_the_registry_alone_send_a_recording_and_read_what_was_said(
     kafka_url: str, registry_url: str, tmp_path: Path
 ) -> None:
@@ -293,5 +294,8 @@ def test_strangers_with_the_registry_alone_send_a_recording_and_read_what_was_sa
         recording = running.http.get(f"/recordings/{said['recording_id']}").raise_for_status().json()
         assert recording["title"] == "Brought by a stranger"
         assert running.ended(said["recording_id"])["state"] == "completed"
+        checks = {check["name"]: check for check in json.loads(running.cli("doctor", "--json").stdout)["items"]}
+        assert checks["schema registry"]["state"] == "ok"
+        assert checks["schema registry"]["found"] == "answers, every schema is registered"
     finally:
         stop(running)
