@@ -49,6 +49,25 @@ async def test_only_what_may_pass_is_waited_out() -> None:
     assert len(waited) == 1
 
 
+async def test_the_reason_stays_while_the_next_try_is_on_its_way_but_the_watchdog_may_judge_it() -> None:
+    """A store that hangs is asked most of the time: it is no less down then."""
+    vitals, seen = Vitals(), list[tuple[str, str, bool]]()
+    errors: list[Exception] = [Unavailable("vectors", "Weaviate is gone.")]
+
+    async def sleep(_seconds: float) -> None:
+        return None
+
+    async def call() -> str:
+        seen.append((vitals.state, vitals.reason, vitals.paused))
+        if errors:
+            raise errors.pop()
+        return "well"
+
+    assert await Patience(vitals, 0.5, 30.0, sleep).until(call) == "well"
+    assert seen == [("running", "", False), ("paused", "Weaviate is gone.", False)]
+    assert (vitals.state, vitals.reason) == ("running", "")
+
+
 def test_the_reason_of_the_innermost_pause_is_shown() -> None:
     vitals = Vitals()
     with vitals.pause("outer"):

@@ -37,7 +37,7 @@ class Metrics:
         lag = Gauge(LAG, "Records not yet committed.", ["stage"], registry=self.registry)
         lag.labels(stage).set_function(lambda: vitals.lag)
         paused = Gauge(PAUSED, "1 while waiting.", ["stage"], registry=self.registry)
-        paused.labels(stage).set_function(lambda: float(vitals.paused))
+        paused.labels(stage).set_function(lambda: float(vitals.state == "paused"))
         self.registry.register(_Done(stage, counts))
 
     def done(self, number: int) -> None:

@@ -48,6 +48,7 @@ class Patience:
         """Wait before the next try, showing the error as the reason."""
         delay = self.delay_s(tries, error.after_s)
         log.warning("waiting", reason=str(error), code=error.code, delay_s=round(delay, 2), tries=tries + 1)
+        self._vitals.trouble = str(error)
         with self._vitals.pause(str(error)):
             await self._sleep(delay)
 
@@ -55,7 +56,10 @@ class Patience:
         """Call until it returns; every ``Transient`` is waited out. Other errors pass."""
         for tries in count():
             try:
-                return await call()
+                answer = await call()
             except Transient as error:
                 await self.wait(tries, error)
+            else:
+                self._vitals.trouble = "" if tries else self._vitals.trouble
+                return answer
         raise AssertionError("count() never ends")

@@ -154,6 +154,7 @@ class Processor:
         for unit in units:
             unit.arrived.ack()
         self._tools.point("after_ack")
+        self._tools.vitals.trouble = ""
         self._tools.dead_letters.succeeded()
         self._tools.metrics.done(len(units))
 

@@ -23,6 +23,7 @@ class Vitals:
         lag: records between the committed offsets and the ends of this worker's partitions.
         joining: the log has not yet given this worker its partitions, be they none.
         ending: it was asked to end, and finishes what it has begun.
+        trouble: why the last try failed, until one succeeds: also while the next is on its way, however long it takes.
         doubt: what the watchdog has seen for half the time it allows; empty while all is well.
     """
 
@@ -34,14 +35,15 @@ class Vitals:
         self.lag = 0
         self.joining = False
         self.ending = False
+        self.trouble = ""
         self.doubt = ""
         self._reasons: list[str] = []
 
     @property
     def reason(self) -> str:
-        """Why the stage waits; empty when it does not."""
+        """Why the stage waits, or tries again; empty when it does neither."""
         reasons = self._reasons[-1:]
-        return reasons[0] if reasons else ""
+        return reasons[0] if reasons else self.trouble
 
     @property
     def paused(self) -> bool:
@@ -51,7 +53,7 @@ class Vitals:
     @property
     def state(self) -> Literal["running", "paused"]:
         """As heartbeats say it."""
-        return "paused" if self.paused else "running"
+        return "paused" if self.reason else "running"
 
     def moved(self) -> None:
         """Something went on: with the batch in whose task this is called, if it is called in one."""
@@ -83,6 +85,7 @@ class Vitals:
         try:
             yield
         finally:
+            self.trouble = ""
             del self.works[work]
             _WORK.reset(token)
             self.moved()
