@@ -30,7 +30,7 @@ includes included bring brings brought come comes came up so far total altogethe
 exist times
 """
 """And what else stands around the matter of a count or a list."""
-_TELLING, _FRAMING = frozenset(_TELLS.split()), frozenset(_FRAME.split())
+_TELLING, _FRAMING = frozenset(_TELLS.split()) | {"say", "says", "said"}, frozenset(_FRAME.split())
 _GREETING = re.compile(
     r"(?:hi|hello|hey|hiya|good (?:morning|afternoon|evening|day)|greetings|hallo|servus)(?: there| earshot| all)?"
 )
@@ -52,22 +52,28 @@ _LIST = re.compile(
     rf"(?:of )?(?:the |my |our )?(?:different |other )?(?P<unit>{RECORDING}|people|speakers|persons|participants)\b"
     rf"(?P<rest>.*)"
 )
-_WHO = re.compile(rf"who (?:all |else )?(?P<rest>(?:has |have )?(?:{'|'.join(_TELLING - {'about'})})\b.*)")
+_WHO = re.compile(
+    rf"who (?:all |else )?(?P<rest>(?:has |have )?(?:{'|'.join(sorted(set(_TELLS.split()) - {'about'}))})\b.*)"
+)
 _WHERE = re.compile(rf"\s+(?:in|across|over|from)\s+(?:(?:all|the|any|these|those|my|our)\s+)*{RECORDING}$")
 _WORK = re.compile(
     r"(?:(?:please|can you|could you|would you|will you|i want you to|now)\s+)*"
-    r"(?:write|compose|draft|generate|create|make|draw|paint|code|program|implement|translate|calculate|compute|solve|send|"
-    r"email|delete|erase|remove|buy|book|order|call|play|sing|execute|run|browse|google|download|install)\b"
-    r"(?!.*\b(?:summary|overview|list)\b)"
+    r"(?:(?:write|compose|generate|create|make|draw|paint|implement|translate|calculate|compute|solve|send|delete|erase|buy"
+    r"|install|download)\b|(?:draft|code|program|email|remove|book|order|call|play|sing|execute|run|browse|google)"
+    r"\s+(?:me|us|a|an|the|some|my|our|this|that|all|for|him|her|them)\b)"
+    r"(?!.*\b(?:summary|overview|list|outline|table|minutes|notes|points|decisions|items|what|who|when|said|quotes?)\b)"
 )
+"""Work that is asked for; a summary or a list of what was said is an answer."""
 _ORDERS = re.compile(
-    r"\b(?:ignore|disregard|forget|override)\b.{0,40}\b(?:instructions?|prompts?|rules|directions)\b"
+    r"\b(?:ignore|disregard|forget|override)\s+(?:(?:all|any|of|the|my|these)\s+)*(?:previous|prior|above|earlier|your|system)"
+    r"\b.{0,30}\b(?:instructions?|prompts?|rules|directions)\b"
     r"|\b(?:reveal|print|show|repeat|output|tell me|what (?:is|are))\b.{0,30}\b(?:system prompt|your (?:prompt|rules)"
     r"|your instructions)\b"
 )
 _PRESENT = re.compile(
-    r"(?:what(?: is|s| s)? the (?:weather|time|date|capital of|population of|price of)\b"
-    r"|what time is it\b|(?:what(?: is|'?s)|how much is)? ?-?\d+\s*[-+*/x]\s*\d+)"
+    r"(?:(?:what|how)(?: is| s|s)? the weather\b.*|what time is it(?: now)?"
+    r"|what(?: is| s|s)? the (?:time|date)(?: now| today)?"
+    r"|(?:what(?: is|'?s)|how much is)? ?-?\d+\s*[-+*/x]\s*\d+)[?. ]*"
 )
 
 
@@ -108,7 +114,7 @@ def _declined(question: str, plain: str) -> str:
         return "This asks about my instructions, not about the recordings."
     if _WORK.match(plain):
         return "This asks for work or an action. I only answer questions about what was said in the recordings."
-    if _PRESENT.match(plain) or _PRESENT.match(question.casefold().strip()):
+    if _PRESENT.fullmatch(plain) or _PRESENT.fullmatch(question.casefold().strip()):
         return "This is not about the recordings, and I only know what was said in them."
     return ""
 
@@ -127,11 +133,11 @@ def _counted(plain: str, quoted: str) -> Intent | None:
         match = _WHO.fullmatch(plain)
     if match is None:
         return None
-    topic = _topic(match["rest"])
+    topic, tells = _topic(match["rest"])
     if unit == "mentions" and not (topic or quoted):
         return None
-    if not (quoted or topic == "" or unit == "mentions" or _TELLING & set(match["rest"].split())):
-        return None  # "which meeting was the longest": none that counting answers
+    if not (quoted or topic == "" or tells):
+        return None  # "which meeting was the longest", "what talk did Ada give": none that counting answers
     return Intent(kind, unit, quoted or topic, bool(quoted))
 
 
@@ -141,11 +147,12 @@ def _unit(said: str) -> Unit:
     return "recordings" if re.fullmatch(RECORDING, said) else "speakers"
 
 
-def _topic(rest: str) -> str:
-    """What is left of a question once its frame is taken away."""
+def _topic(rest: str) -> tuple[str, bool]:
+    """What is left of a question once its frame is taken away, and whether the frame says that it is a matter."""
     words = _WHERE.sub("", f" {rest.strip()}").split()
+    frame = []
     while words and words[0] in _FRAMING:
-        words.pop(0)
+        frame.append(words.pop(0))
     while words and words[-1] in _FRAMING:
-        words.pop()
-    return " ".join(words)
+        frame.append(words.pop())
+    return " ".join(words), bool(_TELLING & set(frame))
