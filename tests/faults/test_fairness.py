@@ -26,12 +26,13 @@ Started = Callable[..., Awaitable[System]]
 
 @pytest.fixture
 async def started(broker: str, tmp_path: Path) -> AsyncIterator[Started]:
-    """Starts a system; its process does not outlive the test."""
+    """Starts a system that has taken in so many uploads already; its process does not outlive the test."""
     systems: list[tuple[System, subprocess.Popen[bytes]]] = []
 
-    async def start(**order: float) -> System:
+    async def start(many: int = 0, **order: float) -> System:
         system = System(broker, tmp_path, **order)
         await system.prepare()
+        await system.send("many", many)
         with (tmp_path / "log").open("wb") as log:
             process = await asyncio.to_thread(subprocess.Popen, tied(system.command), cwd=ROOT, stdout=log, stderr=log)
         systems.append((system, process))
@@ -69,17 +70,16 @@ async def busy_with(system: System, tenant: str, segments: int = 3) -> None:
 
 
 async def test_ten_segments_behind_many_uploads_wait_for_the_window_and_as_much_again(started: Started) -> None:
-    system = await started(service_s=0.03, window_s=240)
-    await system.send("many", 60)
+    system = await started(60, service_s=0.03, window_s=240)
     await busy_with(system, "many")
     assert await in_between_s(system, "few") <= 240 + (PROMISE - 1) * OWN_S
     assert len(system.of("many")) < 60, "there was nothing left to wait for"
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 async def test_ten_segments_behind_a_thousand_uploads_wait_for_the_window_and_as_much_again(started: Started) -> None:
-    system = await started(service_s=0.05, window_s=600)
-    await system.send("many", 1000)
+    system = await started(1000, service_s=0.05, window_s=600)
     await busy_with(system, "many")
     assert await in_between_s(system, "few") <= 600 + (PROMISE - 1) * OWN_S
     assert len(system.of("many")) < 1000, "there was nothing left to wait for"
@@ -91,6 +91,7 @@ async def test_lanes_let_others_pass_a_long_recording(started: Started) -> None:
 
 
 @pytest.mark.full
+@pytest.mark.timeout(1200)
 async def test_the_watchdog_leaves_a_lane_alone_that_is_paused_for_longer_than_a_silence(started: Started) -> None:
     system = await started(service_s=0.4, window_s=100_000, tenant_share=1, silence_s=20)
     await others_pass(system)
