@@ -8,7 +8,7 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from types import FrameType
 from typing import Any
 
@@ -25,8 +25,10 @@ from earshot.eraser import api as erasure
 from earshot.ingest import app as ingest
 from earshot.kernel import telemetry
 from earshot.kernel.ending import EXIT_FORCED, SIGNALS, end_within
+from earshot.kernel.errors import Unavailable
 from earshot.kernel.ports import Decoder, Encoder
 from earshot.kernel.settings import Settings, load
+from earshot.kernel.topics import TOPICS
 from earshot.logs import set_up
 from earshot.query import app as query
 from earshot.query.pages import pages
@@ -95,6 +97,8 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _open(kit: Kit) -> None:
     """Make the adapters before the first request needs them; what cannot work ends the start."""
     _ = kit.catalog, kit.blobs, kit.vectors, kit.log
+    with suppress(Unavailable):  # the registry is asked again by the first event that needs it
+        kit.codec.prepare(TOPICS)
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
