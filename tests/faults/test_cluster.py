@@ -67,6 +67,7 @@ async def replicated(cluster: KafkaCluster, tmp_path: Path) -> AsyncIterator[Sys
     await made.close()
 
 
+@pytest.mark.timeout(400)  # three brokers to start on a busy machine
 @pytest.mark.row(8, "`kill -9` of a broker of three, which leads partitions, under traffic")
 async def test_one_of_three_brokers_is_killed(
     impatient_cluster: KafkaCluster, tmp_path: Path, outcome: Outcome
