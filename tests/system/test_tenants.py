@@ -139,7 +139,7 @@ SENT_OTHERWISE = {"POST /api/v1/ingest"}
 
 def operations(system: System) -> Iterator[tuple[str, dict[str, Any]]]:
     """Every operation of the interface."""
-    document = httpx.get(f"http://127.0.0.1:{system.port}/openapi.json").json()
+    document = httpx.get(f"http://127.0.0.1:{system.port}/openapi.json", timeout=60).json()
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield f"{method.upper()} {path}", operation
