@@ -153,13 +153,13 @@ async def test_every_process_is_replaced_under_load_and_nothing_is_lost(flow: Ro
     rounds = Rounds(flow, random.Random(7))
     drained: dict[str, float] = {}
     async with Load(rounds, await make_speech(flow.folder, 60)) as load:
-        await flow.sure(lambda: _completed(rounds))
+        await goes_through(rounds)
         for name in PROCESSES:
             if name in STAGES:
                 outcome.hit(await flow.sure(lambda stage=name: flow.behind(stage), every=0.02))
             drained[name] = round(await flow.replace(name, overlap=overlap), 2)
             outcome.recovery_s.append(drained[name])
-        await flow.sure(lambda: _completed(rounds))
+        await goes_through(rounds)
     if overlap:
         assert load.retried == 0, "the door refused an upload"
     print(f"drained in seconds: {drained}; uploads tried again: {load.retried}")
@@ -167,7 +167,12 @@ async def test_every_process_is_replaced_under_load_and_nothing_is_lost(flow: Ro
     await rounds.account(outcome)
 
 
-async def _completed(rounds: Rounds) -> bool:
-    """Whether the recording that came last is done."""
-    jobs = [await rounds.flow.job(each) for each in list(rounds.kept)[-2:]]
-    return bool(jobs) and all(job["state"] == "completed" for job in jobs)
+async def goes_through(rounds: Rounds) -> None:
+    """Return when a recording that came after this call is done."""
+    before = set(rounds.kept)
+
+    async def done() -> bool:
+        new = [each for each in rounds.kept if each not in before][:1]
+        return bool(new) and (await rounds.flow.job(new[0]))["state"] == "completed"
+
+    await rounds.flow.sure(done)
