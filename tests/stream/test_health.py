@@ -49,7 +49,8 @@ def host(tmp_path: Path, dependency: Dependency) -> Host:
     settings = Settings(broker_url=f"sqlite://{tmp_path}/log.sqlite")
     kit = Kit(settings)
     ports = Ports(kit.codec, Gate(FakeStandings()), FakeAttempts(), FakeHeartbeats(), kit.log)
-    return Host(stage_of(nothing, probe=dependency.probe), settings, WorkerSettings(), ports)
+    stage = stage_of(nothing, probe=dependency.probe, counts=lambda: {"swept": 3})
+    return Host(stage, settings, WorkerSettings(), ports)
 
 
 @pytest.fixture
@@ -140,6 +141,7 @@ async def test_every_declared_metric_is_served(url: str, host: Host) -> None:
     text = (await get(f"{url}/metrics")).text
     assert all(name in text for name in NAMES)
     assert 'earshot_events_total{outcome="done",stage="copier"} 2.0' in text
+    assert 'earshot_done_total{kind="swept",stage="copier"} 3.0' in text
 
 
 async def test_other_paths_are_unknown(url: str) -> None:

@@ -115,8 +115,12 @@ class LeavingPart(Part):
 
 
 def lock_tenant(connection: sa.Connection, tenant: str) -> sa.Row[tuple[object, ...]]:
-    """The tenant's row, which must be there, locked until the transaction ends."""
-    return connection.execute(sa.select(t.tenants).where(t.tenants.c.id == tenant).with_for_update()).one()
+    """The tenant's row, which must be there, locked until the transaction ends.
+
+    Others may go on to refer to it: who holds one of its recordings and writes a row of the tenant must not wait.
+    """
+    query = sa.select(t.tenants).where(t.tenants.c.id == tenant).with_for_update(key_share=True)
+    return connection.execute(query).one()
 
 
 def refuse_if_leaving(tenant: sa.Row[tuple[object, ...]]) -> None:
