@@ -28,7 +28,7 @@ from earshot.kernel.events import SegmentCut
 from earshot.kernel.topics import AUDIO_SEGMENTS, AUDIO_TRANSCRIPTS
 from tests.faults.guarantees import Outcome
 from tests.faults.pipeline import text_of
-from tests.faults.system import System, Worker
+from tests.faults.system import PATIENCE_S, System, Worker
 from tests.faults.versions import FIRST, Writers, schema_file
 from tests.servers import RegistryServer
 from tests.system.conftest import EXAMPLES, start, stop
@@ -241,12 +241,12 @@ async def test_a_registry_that_is_down_stops_what_is_new_and_nothing_else(
 
     await system.put(AUDIO_SEGMENTS, *later)
     system.expect(*unseen)
-    await eventually(lambda: waits(system, "copier", "The schema registry does not answer: ConnectError."))
-    await eventually(lambda: waits(system, "copier", "it is left alone for"))
+    await pauses(system, "copier", "The schema registry does not answer: ConnectError.")
+    await pauses(system, "copier", "it is left alone for")
     shelver.signal(signal.SIGTERM)
     assert await shelver.ended() == 0
     system.start("shelver")
-    await eventually(lambda: waits(system, "shelver", "The schema registry does not answer"))
+    await pauses(system, "shelver", "The schema registry does not answer")
     assert await system.letters() == []
     outcome.hit(await system.behind("copier"))
     with outcome.recovering():
@@ -257,10 +257,14 @@ async def test_a_registry_that_is_down_stops_what_is_new_and_nothing_else(
     writers.close()
 
 
-def waits(system: System, stage: str, why: str) -> bool:
-    """Whether a stage is paused and says why."""
-    state, reason = system.state(stage)
-    return state == "paused" and why in reason
+async def pauses(system: System, stage: str, why: str) -> None:
+    """Return when a stage is paused and says why."""
+
+    def waits() -> bool:
+        state, reason = system.state(stage)
+        return state == "paused" and why in reason
+
+    await eventually(waits, within=PATIENCE_S)
 
 
 @pytest.mark.full
