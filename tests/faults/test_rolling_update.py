@@ -113,11 +113,20 @@ class Load:
         for number in count(1):
             await self._upload()
             if number % 4 == 0:
-                await self._rounds.erase(self._rounds.chance.choice(sorted(self._rounds.kept)))
+                await self._erase(self._rounds.chance.choice(sorted(self._rounds.kept)))
             await self._flow.sure(self._room, every=0.2)
 
     async def _room(self) -> bool:
         return sum([await self._flow.behind(stage) for stage in STAGES]) <= BACKLOG
+
+    async def _erase(self, recording_id: str) -> None:
+        for _ in self._tries():
+            try:
+                await self._rounds.erase(recording_id)
+            except httpx.ConnectError:
+                await asyncio.sleep(0.1)
+                continue
+            return
 
     async def _upload(self) -> None:
         """Upload; a door that is being replaced on its port is asked again, under the same key."""
