@@ -130,7 +130,7 @@ def test_kubernetes_runs_every_process_of_the_system():
             assert container["args"][:2] == ["worker", name.removesuffix(".yaml")]
 
 
-def test_kubernetes_never_runs_two_relays_not_even_during_a_rollout():
+def test_kubernetes_runs_one_relay_as_a_second_would_only_stand_by():
     (relay,) = [item["spec"] for name, item in documents() if name == "relay.yaml" and item["kind"] == "Deployment"]
     assert (relay["replicas"], relay["strategy"]["type"]) == (1, "Recreate")
 

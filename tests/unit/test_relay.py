@@ -58,10 +58,10 @@ async def test_rows_are_published_where_their_key_belongs_and_then_gone(catalog)
     log = new_log()
     jobs = [await accepted(catalog) for _ in range(12)]
     async with relaying(catalog, log) as vitals:
-        await eventually(lambda: _empty(catalog))
+        await eventually(lambda: vitals.published == 12)
+    assert await _empty(catalog)
     assert [record.key.decode() for record in log.records] == [job.job.recording_id for job in jobs]
     assert all(record.partition == slot_of_key(record.key.decode()) % PARTITIONS for record in log.records)
-    assert vitals.published == 12
 
 
 async def _empty(catalog: Catalog) -> bool:
