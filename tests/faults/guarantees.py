@@ -122,17 +122,19 @@ def table(path: Path) -> str:
     head = ["row", "injected", "transport", "times", "in flight", "published", "lost", "twice in the log", "wrong"]
     head += ["recovered in s (median, longest)", "shown by", "seen"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    told = 0
-    for each in _by_test(_read(path)):
-        title = f'<a id="row-{each.row}"></a>**{each.row}** {ROWS[each.row]}' if each.row != told else ""
-        told = each.row
-        took = f"{statistics.median(each.recovery_s):.1f}, {max(each.recovery_s):.1f}" if each.recovery_s else ""
-        counts = (each.faults, each.in_flight, each.published, each.lost, each.duplicates, each.wrong)
-        test = f"`{each.test}`" if each.passed else f"`{each.test}` **failed**"
-        lines.append(
-            "| " + " | ".join([title, each.injected, each.transport, *map(str, counts), took, test, each.seen]) + " |"
-        )
+    seen = _by_test(_read(path))
+    for row, title in ROWS.items():
+        name = f'<a id="row-{row}"></a>**{row}** {title}'
+        shown = [_line(each) for each in seen if each.row == row] or [["not shown yet", *[""] * (len(head) - 2)]]
+        lines += ["| " + " | ".join([name if at == 0 else "", *cells]) + " |" for at, cells in enumerate(shown)]
     return "\n".join(lines)
+
+
+def _line(each: Outcome) -> list[str]:
+    took = f"{statistics.median(each.recovery_s):.1f}, {max(each.recovery_s):.1f}" if each.recovery_s else ""
+    counts = (each.faults, each.in_flight, each.published, each.lost, each.duplicates, each.wrong)
+    test = f"`{each.test}`" if each.passed else f"`{each.test}` **failed**"
+    return [each.injected, each.transport, *map(str, counts), took, test, each.seen]
 
 
 def write(path: Path, outcomes: list[Outcome]) -> None:

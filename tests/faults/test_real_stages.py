@@ -51,7 +51,8 @@ async def test_every_stage_killed_at_a_point_loses_and_doubles_nothing(flow: Flo
     new = [await make_speech(flow.folder, 20 + each) for each in range(2)]
     await rounds.all_die(rotated(1 if flow.settings.embedded else 3), new, outcome)
     with outcome.recovering():
-        await rounds.settle()
+        await flow.drained()
+    await rounds.settle()
     await rounds.account(outcome)
 
 
@@ -73,7 +74,8 @@ async def test_every_stage_killed_twenty_times_at_a_point(flow: Flow, outcome: O
         new = [await make_speech(flow.folder, chance.randrange(2**31)) for _ in range(2)]
         await rounds.all_die(rotated(number), new, outcome)
         with outcome.recovering():
-            await rounds.settle()
+            await flow.drained()
+        await rounds.settle()
     await rounds.account(outcome)
 
 
@@ -89,7 +91,8 @@ async def test_erased_or_cancelled_twenty_times_while_stages_die(flow: Flow, out
         new = [await make_speech(flow.folder, chance.randrange(2**31)) for _ in range(3)]
         await rounds.withdraw(fates(chance, 8), new)
         with outcome.recovering():
-            await rounds.settle()
+            await flow.drained()
+        await rounds.settle()
     flow.disarm()
     deaths = flow.deaths[died_before:]
     outcome.hit(sum(death.behind for death in deaths), faults=len(deaths))

@@ -43,3 +43,15 @@ def test_every_error_code_is_explained_and_no_other() -> None:
         source = path.read_text(encoding="utf-8")
         used |= {code for pattern in CODES for code in re.findall(pattern, source)}
     assert explained == used
+
+
+def test_every_promise_of_the_readme_names_what_shows_it() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    promises = re.split(r"\n\d\. ", text.split("## What it promises")[1].split("\n## ")[0])[1:]
+    shown = (ROOT / "docs" / "guarantees.md").read_text(encoding="utf-8")
+    for promise in promises:
+        rows = re.findall(r"docs/guarantees\.md#(row-\d+)", promise)
+        files = re.findall(r"`(tests/[\w/]+\.py)`", promise)
+        assert rows or files, promise
+        assert all(f'<a id="{row}"></a>' in shown for row in rows), promise
+        assert all((ROOT / file).exists() for file in files), promise
