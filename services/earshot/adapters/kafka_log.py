@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any
 
@@ -15,24 +15,18 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import (
     InvalidConfigurationError,
     InvalidReplicationFactorError,
-    InvalidTimestampError,
-    KafkaError,
-    MessageSizeTooLargeError,
     TopicAlreadyExistsError,
-    UnknownTopicOrPartitionError,
     for_code,
 )
 
 from earshot.adapters import kafka_topics
 from earshot.adapters.guard import BROKER, Figures, Guards, reads, writes
+from earshot.adapters.kafka_clients import REQUEST_S, abandon, let_go, missing, of_any, patiently, reported, start
 from earshot.kernel.codec import Record
-from earshot.kernel.errors import EarshotError, LimitExceeded, Misconfigured, Unavailable
+from earshot.kernel.errors import EarshotError, Misconfigured, Unavailable
 
-REQUEST_S = 15.0
 MAX_RECORD = 1024 * 1024
 """Bytes of one request (``max.message.bytes`` of a broker is 1,048,588 by default)."""
-TRIES = 4
-"""Of a question that any broker can answer."""
 _POLL_MS = 500
 
 log = structlog.get_logger()
@@ -72,7 +66,7 @@ class KafkaLog:
             raise
 
     async def _publish(self, records: Sequence[Record]) -> None:
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 producer = await self._started_producer()
                 futures = [
@@ -91,7 +85,7 @@ class KafkaLog:
     async def tail(self, topics: Sequence[str], *, from_start: bool, follow: bool) -> AsyncIterator[Record]:
         """Records in order of each partition; without ``follow``, up to the ends found at the start."""
         async with self._consumer() as consumer:
-            with _reported():
+            with reported():
                 async with asyncio.timeout(self._request_s):
                     ends = await self._ends(consumer, topics)
                     consumer.assign(list(ends))
@@ -102,7 +96,7 @@ class KafkaLog:
                         await consumer.seek_to_beginning(*ends)
             quiet_since = time.monotonic()
             while follow or await self._before(consumer, ends):
-                with _reported():
+                with reported():
                     found = await consumer.getmany(timeout_ms=_POLL_MS)
                 if not found and time.monotonic() - quiet_since > self._request_s:
                     await self.ping()  # the consumer itself would wait for a lost broker in silence
@@ -122,7 +116,7 @@ class KafkaLog:
     @writes
     async def create(self, topics: Mapping[str, Mapping[str, str]], partitions: int) -> list[str]:
         """Create the missing topics with their broker configurations; return their names."""
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
                 there = set(await _topics(admin))
@@ -140,7 +134,7 @@ class KafkaLog:
     @reads
     async def configurations(self, topics: Sequence[str]) -> dict[str, dict[str, str]]:
         """Every value in force, by topic; those that do not exist are left out."""
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
                 there = set(await _topics(admin))
@@ -149,7 +143,7 @@ class KafkaLog:
     @writes
     async def configure(self, topics: Mapping[str, Mapping[str, str]]) -> None:
         """Set these values of topics; the others stay."""
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 await kafka_topics.altered(await self._started_admin(), topics)
 
@@ -157,11 +151,11 @@ class KafkaLog:
     async def lag(self, group: str, topics: Sequence[str]) -> dict[tuple[str, int], tuple[int, int]]:
         """Committed offset (0 when none) and end offset by topic and partition."""
         async with self._consumer() as consumer:
-            with _reported():
+            with reported():
                 async with asyncio.timeout(self._request_s):
                     ends = await self._ends(consumer, topics)
                     admin = await self._started_admin()
-                    commits = await _patiently(partial(admin.list_consumer_group_offsets, group, partitions=list(ends)))
+                    commits = await patiently(partial(admin.list_consumer_group_offsets, group, partitions=list(ends)))
         result = {}
         for place, end in ends.items():
             offset = commits[place].offset if place in commits else 0
@@ -170,7 +164,7 @@ class KafkaLog:
 
     async def ping(self) -> None:
         """Return when the broker answers."""
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 await _topics(await self._started_admin())
         self.guards.alive()
@@ -180,22 +174,22 @@ class KafkaLog:
         await self._forget_producer()
         admin, self._admin = self._admin, None
         if admin is not None:
-            await _let_go(admin.close(), self._request_s)
+            await let_go(admin.close(), self._request_s)
 
     async def _forget_producer(self) -> None:
         producer, self._producer = self._producer, None
         if producer is not None:
-            await _let_go(producer.stop(), self._request_s)
+            await let_go(producer.stop(), self._request_s)
 
     async def _described(self, topics: Sequence[str]) -> list[dict[str, Any]]:
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 admin = await self._started_admin()
                 there = set(await _topics(admin))
                 for topic in topics:
                     if topic not in there:
                         raise missing(topic)
-                found: list[dict[str, Any]] = await _of_any(partial(admin.describe_topics, list(topics)))
+                found: list[dict[str, Any]] = await of_any(partial(admin.describe_topics, list(topics)))
         return found
 
     async def _settled(self, topic: str) -> None:
@@ -218,7 +212,7 @@ class KafkaLog:
 
     async def _before(self, consumer: AIOKafkaConsumer, ends: Mapping[TopicPartition, int]) -> bool:
         """Whether a position is before its end. Compaction leaves gaps, so positions are what counts."""
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
                 for place, end in ends.items():
                     if await consumer.position(place) < end:
@@ -235,7 +229,7 @@ class KafkaLog:
                     max_request_size=MAX_RECORD,
                     request_timeout_ms=int(self._request_s * 1000),
                 )
-                await _start(producer)
+                await start(producer)
                 self._producer = producer
             return self._producer
 
@@ -261,79 +255,17 @@ class KafkaLog:
             auto_offset_reset="earliest",
             request_timeout_ms=int(self._request_s * 1000),
         )
-        with _reported():
+        with reported():
             async with asyncio.timeout(self._request_s):
-                await _start(consumer)
+                await start(consumer)
         try:
             yield consumer
         finally:
-            await _let_go(consumer.stop(), self._request_s)
-
-
-def missing(topic: str) -> Misconfigured:
-    """The error of a topic that was never created."""
-    return Misconfigured(f"The topic {topic} does not exist.", next_step="Run `earshot topics create`.")
-
-
-async def _start(client: Any) -> None:
-    """Start a client; close what it has opened when that fails."""
-    try:
-        await client.start()
-    except BaseException:
-        await client.stop()
-        raise
-
-
-async def abandon(producer: AIOKafkaProducer) -> None:
-    """Close a producer without delivering what it still holds, which its own ``stop`` would wait for without end."""
-    sender, held = producer._sender, producer._message_accumulator  # noqa: SLF001 - it has no public way
-    await producer.client.close()
-    while sender.sender_task is not None and not sender.sender_task.done():
-        sender.sender_task.cancel()  # again, because it waits for requests that nobody answers any more
-        await asyncio.wait([sender.sender_task], timeout=0.1)
-    held.fail_all(KafkaError("given up"))
-    await _let_go(producer.stop(), REQUEST_S)
-
-
-async def _let_go(closing: Coroutine[Any, Any, None], seconds: float) -> None:
-    """Close a client in bounded time. With the broker away aiokafka hangs, or ends in a cancellation of its own."""
-    task = asyncio.ensure_future(closing)
-    await asyncio.wait([task], timeout=seconds)
-    if not task.done():
-        task.cancel()
-        log.warning("a Kafka client did not close in time", seconds=seconds)
-    elif not task.cancelled() and (error := task.exception()) is not None:
-        log.warning("a Kafka client did not close cleanly", error=str(error))
-
-
-async def _patiently(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Repeat what a broker refuses for a moment: the first question to a new cluster makes its group coordinator.
-
-    The caller sets the deadline.
-    """
-    while True:
-        try:
-            return await call()
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            await asyncio.sleep(0.1)
-
-
-async def _of_any(call: Callable[[], Awaitable[Any]]) -> Any:
-    """Ask what any broker can answer: the client picks one, which may be the one of several that has just died."""
-    for _ in range(TRIES - 1):
-        try:
-            return await call()
-        except KafkaError as error:
-            if not error.retriable:
-                raise
-            await asyncio.sleep(0.1)
-    return await call()
+            await let_go(consumer.stop(), self._request_s)
 
 
 async def _topics(admin: AIOKafkaAdminClient) -> list[str]:
-    found: list[str] = await _of_any(admin.list_topics)
+    found: list[str] = await of_any(admin.list_topics)
     return found
 
 
@@ -355,27 +287,3 @@ def _created(answer: Any) -> list[str]:
         elif error is not TopicAlreadyExistsError:
             raise Unavailable("broker", f"Kafka did not create the topic {name}: {error.__name__}.")
     return made
-
-
-@contextmanager
-def _reported() -> Iterator[None]:
-    """Turn aiokafka's errors into those of the port."""
-    try:
-        yield
-    except MessageSizeTooLargeError as error:
-        raise LimitExceeded(f"The record is larger than Kafka takes: {error}.") from error
-    except UnknownTopicOrPartitionError as error:
-        raise Misconfigured(
-            f"The topic or partition does not exist: {error}.", next_step="Run `earshot topics create`."
-        ) from error
-    except InvalidTimestampError as error:
-        raise Unavailable(
-            "broker",
-            "Kafka refuses a record for its time.",
-            next_step="Set the clocks of this machine and of the broker, or run: earshot topics create --repair",
-        ) from error
-    except (KafkaError, TimeoutError, OSError) as error:
-        cause = str(error) or type(error).__name__
-        raise Unavailable(
-            "broker", f"Kafka does not answer: {cause}.", next_step="Check EARSHOT_BROKER_URL and the broker."
-        ) from error
