@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, clock, err, out
+from earshot.client import Client, Only, filters
 from earshot.kernel.errors import Permanent, Unavailable
 
 
@@ -31,17 +31,13 @@ def ask(
     """Answer a question from what was said."""
     client = Client()
     only = client.recording_id(recording) if recording else ""
-    filters = {"collection": collection, "recording_id": only, "speaker": speaker}
-    body: dict[str, Any] = {
-        "question": " ".join(question),
-        "filters": {name: value for name, value in filters.items() if value},
-        "model": not quote,
-    }
-    if conversation:
-        body["conversation_id"] = conversation
+    within: Only = {"collection": collection, "recording_id": only, "speaker": speaker}
+    asked, conversation_id = " ".join(question), conversation or None
     if json:
-        as_json(client.call("POST", "/answers", json=body).json())
+        answer = client.ask(asked, conversation_id=conversation_id, model=not quote, **within)
+        as_json(answer.model_dump(mode="json"))
         return
+    body = {"question": asked, "filters": filters(within), "model": not quote, "conversation_id": conversation_id}
     _tell(_shown(client, body))
 
 

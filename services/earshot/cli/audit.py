@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, err, out
 from earshot.cli.remote import Json
+from earshot.client import Client
 
 
 def register(app: typer.Typer) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import csv
+import json
 import os
 import re
 import socket
@@ -14,9 +15,9 @@ from typing import Any
 from rich.markup import escape
 
 from earshot import processes
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, clock, err, job_progress, out
 from earshot.cli.supervisor import Supervisor
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 from earshot.kernel.settings import Settings, load
 
@@ -95,28 +96,25 @@ def _free_port() -> int:
 
 def _feed(client: Client, examples: Path, files: list[str]) -> dict[str, str]:
     """Upload the clips anew, wait for them, and return the recording of each."""
-    for recording in client.recordings():
-        if recording["collection"] == "demo":
-            client.call("DELETE", f"/recordings/{recording['id']}")
-    fields = {"collection": "demo", "language": "en"}
-    jobs = {file: client.add(examples / file, fields | {"title": Path(file).stem}) for file in files}
-    with job_progress({job["id"]: file for file, job in jobs.items()}) as progress:
-        ended = client.wait([job["id"] for job in jobs.values()], progress.show, WITHIN_S)
-    failed = [job for job in ended if job["state"] != "completed"]
+    for recording in list(client.recordings("demo")):
+        client.erase(recording.id)
+    jobs = {file: client.ingest(examples / file, collection="demo", language="en") for file in files}
+    with job_progress({job.id: file for file, job in jobs.items()}) as progress:
+        ended = client.wait(*(job.id for job in jobs.values()), within_s=WITHIN_S, show=progress.show)
+    failed = [job for job in ended if job.state != "completed"]
     if failed:
-        raise Permanent(f"{len(failed)} of {len(ended)} recordings did not complete: {failed[0].get('error')}")
-    return {file: job["recording_id"] for file, job in jobs.items()}
+        raise Permanent(f"{len(failed)} of {len(ended)} recordings did not complete: {failed[0].error}")
+    return {file: job.recording_id for file, job in jobs.items()}
 
 
 def _transcript(client: Client, recording_id: str) -> dict[str, Any]:
-    transcript: dict[str, Any] = client.call("GET", f"/recordings/{recording_id}/transcript").json()
+    transcript: dict[str, Any] = json.loads(client.transcript(recording_id, "json"))
     return transcript
 
 
 def _search(client: Client, search: Search, recordings: dict[str, str]) -> Found:
-    body = {"query": search.query, "top_k": 1, "filters": {"collection": "demo"}}
-    hits = client.call("POST", "/query", json=body).json()["hits"]
-    hit = hits[0] if hits else None
+    hits = client.search(search.query, top_k=1, collection="demo").hits
+    hit = hits[0].model_dump(mode="json") if hits else None
     right = (
         hit is not None
         and hit["recording_id"] == recordings[search.file]

@@ -7,9 +7,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, err, out
 from earshot.cli.remote import Json
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 
 dlq = typer.Typer(no_args_is_help=True, help="Dead letters: what could not be processed, and why.")

@@ -9,8 +9,8 @@ from urllib.parse import quote
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, err, out
+from earshot.client import Client, NotFound
 from earshot.kernel.errors import Permanent, Unavailable
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
@@ -53,11 +53,11 @@ def _erase_recording(client: Client, either_id: str) -> tuple[str, str]:
     """Erase a recording unless it is erased already; where to look how far that is, and what it is called."""
     try:
         recording_id = client.recording_id(either_id)
-    except Permanent:
+    except NotFound:
         recording_id = either_id  # erased already, or never there: then the path says so
     path = f"/recordings/{quote(recording_id, safe='')}/erasure"
     if client.call("GET", path).json()["state"] == "live":
-        client.call("DELETE", f"/recordings/{quote(recording_id, safe='')}")
+        client.erase(recording_id)
     return path, recording_id
 
 

@@ -9,9 +9,9 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, err, out
 from earshot.cli.remote import Json
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 
 keys = typer.Typer(no_args_is_help=True, help="API keys: who may do what.")

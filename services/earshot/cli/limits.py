@@ -7,10 +7,10 @@ from urllib.parse import quote
 
 import typer
 
-from earshot.cli.client import Client
 from earshot.cli.keys import tenants
 from earshot.cli.output import as_json, out
 from earshot.cli.remote import Json
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 
 _NAMES = {

@@ -5,11 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+
+if TYPE_CHECKING:
+    from earshot.query.views import JobView
 
 out = Console(highlight=False, soft_wrap=True)
 err = Console(stderr=True, highlight=False)
@@ -53,10 +56,10 @@ class JobProgress:
             job_id: progress.add_task(escape(name), total=100, stage="pending") for job_id, name in names.items()
         }
 
-    def show(self, job: dict[str, Any]) -> None:
+    def show(self, job: JobView) -> None:
         """Update the bar of a job."""
-        stage, share = percent(job)
-        self._progress.update(self._tasks[job["id"]], completed=share, stage=stage)
+        stage, share = percent(job.model_dump(mode="json"))
+        self._progress.update(self._tasks[job.id], completed=share, stage=stage)
 
 
 @contextmanager

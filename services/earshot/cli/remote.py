@@ -11,9 +11,10 @@ from urllib.parse import quote
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, clock, err, job_progress, out, percent
+from earshot.client import Busy, Client, Format
 from earshot.kernel.errors import Permanent
+from earshot.kernel.ports import SearchMode
 
 Json = Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")]
 HIDDEN_PREFIX = "."
@@ -41,21 +42,22 @@ def add(
     names: dict[str, str] = {}
     refused = 0
     for path in _files(paths):
-        fields = {"title": title or path.stem, "collection": collection, "language": language}
-        fields |= {"task": task, "priority": priority}
         try:
-            job = client.add(path, {name: value for name, value in fields.items() if value})
-        except Permanent as error:
+            taken = client.ingest(
+                path, title=title or None, collection=collection, language=language, task=task, priority=priority
+            )
+        except (Permanent, Busy) as error:
             err.print(f"{escape(str(path))}: {escape(str(error))}")
             refused += 1
             continue
-        accepted[job["id"]], names[job["id"]] = job, path.name
+        accepted[taken.id], names[taken.id] = taken.model_dump(mode="json"), path.name
         if not json and not wait:
-            out.print(f"{job['recording_id']}  {escape(path.name)}  {job['state']}")
+            out.print(f"{taken.recording_id}  {escape(path.name)}  {taken.state}")
     jobs = list(accepted.values())
     if wait and jobs:
         with job_progress(names) as progress:
-            jobs = client.wait(list(accepted), progress.show, timeout)
+            ended = client.wait(*accepted, within_s=timeout, show=progress.show)
+        jobs = [job.model_dump(mode="json") for job in ended]
     if json:
         as_json({"items": jobs})
     elif wait:
@@ -85,7 +87,7 @@ def _print_ends(jobs: list[dict[str, Any]], names: dict[str, str]) -> None:
 def search(
     query: Annotated[list[str], typer.Argument(help="What was said.")],
     top_k: Annotated[int, typer.Option("--top-k", "-k", min=1, max=100)] = 5,
-    mode: Annotated[str, typer.Option(help="hybrid, keyword or vector.")] = "hybrid",
+    mode: Annotated[SearchMode, typer.Option(help="hybrid, keyword or vector.")] = "hybrid",
     collection: Annotated[str, typer.Option(help="Only in this collection.")] = "",
     recording: Annotated[str, typer.Option(help="Only in this recording (either kind of id).")] = "",
     speaker: Annotated[str, typer.Option(help="Only what this speaker says: a name, or a label.")] = "",
@@ -94,25 +96,20 @@ def search(
     """Find what was said, with the second it was said."""
     client = Client()
     only = client.recording_id(recording) if recording else ""
-    filters = {"collection": collection, "recording_id": only, "speaker": speaker}
-    body = {
-        "query": " ".join(query),
-        "top_k": top_k,
-        "mode": mode,
-        "filters": {name: value for name, value in filters.items() if value},
-    }
-    answer = client.call("POST", "/query", json=body).json()
+    answer = client.search(
+        " ".join(query), top_k=top_k, mode=mode, collection=collection, recording_id=only, speaker=speaker
+    )
     if json:
-        as_json(answer)
+        as_json(answer.model_dump(mode="json"))
         return
-    for hit in answer["hits"]:
-        where = f"{clock(hit['start_ms'])}-{clock(hit['end_ms'])}"
-        said_by = f"  {escape(', '.join(hit['speakers']))}" if hit["speakers"] else ""
-        out.print(f"{where}  [bold]{escape(hit['title'] or hit['recording_id'])}[/]{said_by}")
-        out.print(f"    {escape(hit['text'])}")
-    if not answer["hits"]:
+    for hit in answer.hits:
+        where = f"{clock(hit.start_ms)}-{clock(hit.end_ms)}"
+        said_by = f"  {escape(', '.join(hit.speakers))}" if hit.speakers else ""
+        out.print(f"{where}  [bold]{escape(hit.title or hit.recording_id)}[/]{said_by}")
+        out.print(f"    {escape(hit.text)}")
+    if not answer.hits:
         err.print("Nothing found.")
-    if any(hit.get("degraded") for hit in answer["hits"]):
+    if any(hit.degraded for hit in answer.hits):
         err.print(
             "Some of these transcripts were made by a fallback engine; `earshot models pull base` gets a real one."
         )
@@ -145,14 +142,13 @@ def collection(
 
 def transcript(
     id: Annotated[str, typer.Argument(help="Recording or job.")],  # noqa: A002 - the word users know
-    format: Annotated[str, typer.Option(help="txt, srt, vtt or json.")] = "txt",  # noqa: A002 - likewise
+    format: Annotated[Format, typer.Option(help="txt, srt, vtt or json.")] = "txt",  # noqa: A002 - likewise
     json: Json = False,
 ) -> None:
     """Print what was said."""
     client = Client()
-    wanted = "json" if json else format
-    path = f"/recordings/{client.recording_id(id)}/transcript"
-    sys.stdout.write(client.call("GET", path, params={"format": wanted}).text.rstrip("\n") + "\n")
+    said = client.transcript(client.recording_id(id), "json" if json else format)
+    sys.stdout.write(said.rstrip("\n") + "\n")
 
 
 def status(
@@ -162,10 +158,10 @@ def status(
     """How far a recording is, or what there is and whether all is well."""
     client = Client()
     if id:
-        job = client.job(id)
+        job = client.job(id).model_dump(mode="json")
         as_json(job) if json else _print_job(job)
         raise typer.Exit(1 if job["state"] == "failed" else 0)
-    recordings = list(client.recordings())
+    recordings = [recording.model_dump(mode="json") for recording in client.recordings()]
     about, health = client.call("GET", "/").json(), client.health()
     if json:
         as_json({"about": about, "health": health, "recordings": recordings})

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, err, out
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 
 AT_ONCE = 100

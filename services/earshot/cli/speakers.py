@@ -7,8 +7,8 @@ from typing import Annotated
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
 from earshot.cli.output import as_json, clock, err, out
+from earshot.client import Client
 
 
 def register(app: typer.Typer) -> None:
