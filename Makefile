@@ -72,13 +72,13 @@ COMPILE := uv pip compile --quiet --universal --generate-hashes --python-version
 
 locks: # Resolve the dependencies again and pin them (needs uv)
 	@command -v uv >/dev/null || { echo "uv is needed: https://docs.astral.sh/uv/"; exit 1; }
-	$(COMPILE) --extra local --extra asr --extra otlp --extra postgres --extra redis --extra dev -o requirements-dev.lock
-	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr --extra otlp --extra postgres --extra redis \
+	$(COMPILE) --extra local --extra asr --extra mcp --extra otlp --extra postgres --extra redis --extra dev -o requirements-dev.lock
+	$(COMPILE) --constraint requirements-dev.lock --extra local --extra asr --extra mcp --extra otlp --extra postgres --extra redis \
 		-o requirements-local.lock
-	$(COMPILE) --constraint requirements-dev.lock --extra otlp --extra postgres --extra redis -o requirements.lock
-	$(COMPILE) --extra local --extra asr --extra embedding --extra diarization --extra otlp --extra postgres --extra redis --extra eval \
+	$(COMPILE) --constraint requirements-dev.lock --extra mcp --extra otlp --extra postgres --extra redis -o requirements.lock
+	$(COMPILE) --extra local --extra asr --extra embedding --extra diarization --extra mcp --extra otlp --extra postgres --extra redis --extra eval \
 		--extra dev -o requirements-engines.lock
-	$(COMPILE) --constraint requirements-engines.lock --extra asr --extra embedding --extra diarization --extra otlp \
+	$(COMPILE) --constraint requirements-engines.lock --extra asr --extra embedding --extra diarization --extra mcp --extra otlp \
 		--extra postgres --extra redis -o requirements-gpu.lock
 
 $(BIN)/python:

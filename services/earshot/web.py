@@ -16,7 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from earshot import __version__
+from earshot import __version__, assistant_http
 from earshot.adapters import openai_errors, problems, web
 from earshot.adapters.access import EXTENSION, rule_of
 from earshot.adapters.problems import Problem
@@ -72,7 +72,8 @@ def create_app(kit: Kit, decoder: Decoder | None = None, encoder: Encoder | None
     problems.install(app)
     ingest.prepare(app, decoder)
     query.prepare(app, encoder)
-    for router in (ingest.router, query.api, query.openai, erasure.router, query.health, pages):
+    assistant_http.prepare(app)
+    for router in (ingest.router, query.api, query.openai, erasure.router, query.health, assistant_http.router, pages):
         app.include_router(router)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign] # the way FastAPI documents for extending it
     return app

@@ -17,6 +17,7 @@ from earshot.cli import (
     events,
     keys,
     limits,
+    mcp,
     quality,
     reindex,
     remote,
@@ -35,6 +36,7 @@ app = typer.Typer(
 system.register(app)
 remote.register(app)
 ask.register(app)
+mcp.register(app)
 erase.register(app)
 speakers.register(app)
 events.register(app)
