@@ -13,6 +13,7 @@ from earshot.cli import (
     ask,
     audit,
     dlq,
+    edit,
     erase,
     events,
     keys,
@@ -37,6 +38,7 @@ remote.register(app)
 ask.register(app)
 erase.register(app)
 speakers.register(app)
+edit.register(app)
 events.register(app)
 dlq.register(app)
 quality.register(app)
