@@ -174,7 +174,7 @@ async def test_titles_and_tags_are_changed_and_listed_by(web):
 @pytest.mark.parametrize(
     "change",
     [
-        {}, {"title": None}, {"title": "a\nb"}, {"title": "x" * 301}, {"tags": None}, {"tags": [""]}, 
+        {}, {"title": None}, {"title": "a\nb"}, {"title": "x" * 301}, {"tags": None}, {"tags": [""]},
         {"tags": ["a\nb"]},
         {"tags": ["x"] * 51}, {"metadata": {"": "a"}}, {"recorded_at": "2026-03-01"}, {"collection": "other"},
     ],
