@@ -149,6 +149,8 @@ async def test_what_is_not_there_cannot_be_corrected(web):
     ):
         assert (answer.status_code, answer.json()["code"]) == (404, "unknown_recording")
     fresh = f"/api/v1/recordings/{(await web.upload())['recording_id']}"
+    hasty = await correct(web, fresh, {"index": 0, "text": "a"})
+    assert (hasty.status_code, hasty.json()["code"]) == (409, "not_editable")
     early = await web.client.patch(fresh, json={"recorded_at": "2026-03-01T09:00:00Z"})
     assert (early.status_code, early.json()["code"]) == (409, "not_editable")
 

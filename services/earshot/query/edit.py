@@ -52,8 +52,8 @@ async def edit(
 
 
 async def base_of(tenant: str, recording_id: str, expected: Collection[int] | None, books: Editing) -> int:
-    """The revision that is shown. Raises ``Permanent`` (412) when the client saw another one."""
-    base = await books.current_revision(tenant, recording_id)
+    """The revision that is corrected. Raises ``Permanent``: 409 when none may be; 412 when the client saw another."""
+    base = await books.editable_revision(tenant, recording_id)
     if expected is not None and base not in expected:
         raise revision_changed(base)
     return base

@@ -154,7 +154,7 @@ async def correct_transcript(
     corrections = {segment.index: _correction(segment) for segment in asked.segments}
     accepted = await edit(tenant, recording.id, corrections, _expected(if_match), kit.catalog, trace_headers())
     if accepted is None:
-        base = await base_of(tenant, recording.id, None, kit.catalog)
+        base = await kit.catalog.current_revision(tenant, recording.id)
         job = await kit.catalog.job(tenant, recording.id)
         assert job is not None
         response.status_code, response.headers["ETag"] = 200, etag(base)

@@ -40,6 +40,14 @@ class EditingPart(Part):
 
         return await self._db.read(work)
 
+    async def editable_revision(self, tenant: str, recording_id: str) -> int:
+        """The same, if its words may be corrected now. Raises ``UnknownRecording``, ``Permanent`` (409)."""
+
+        def work(connection: sa.Connection) -> int:
+            return _checked(connection, _live(connection, tenant, recording_id), None).revision  # type: ignore[no-any-return]
+
+        return await self._db.read(work)
+
     async def words(self, tenant: str, recording_id: str, revision: int) -> list[SegmentTranscribed] | None:
         """The segments of a revision, in order; ``None`` when it is not kept."""
 
@@ -167,10 +175,15 @@ def _editable(
     """The recording, locked, and the job whose words are shown. Raises ``Permanent`` (409, 412)."""
     lock_tenant(connection, tenant)  # before the recording, as whoever accepts one does
     recording = _live(connection, tenant, recording_id, lock=True)
+    return recording, _checked(connection, recording, base)
+
+
+def _checked(connection: sa.Connection, recording: sa.Row[Any], base: int | None) -> sa.Row[Any]:
+    """The job whose words are shown, if they may be corrected. Raises ``Permanent`` (409, 412)."""
     job = _shown(connection, recording)
     if base is not None and base != job.revision:
         raise revision_changed(job.revision)
-    edit = kept(connection, tenant, recording_id, job.revision)
+    edit = kept(connection, job.tenant, job.recording_id, job.revision)
     if job.state != "completed" and (edit is None or edit.kind not in EDITS):
         refused = Permanent(
             f"What is said cannot be corrected now: the transcription is {job.state}.",
@@ -179,7 +192,7 @@ def _editable(
         )
         refused.status = 409
         raise refused
-    return recording, job
+    return job
 
 
 def _shown(connection: sa.Connection, recording: sa.Row[Any]) -> sa.Row[Any]:

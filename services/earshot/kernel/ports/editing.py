@@ -44,6 +44,12 @@ class Editing(Protocol):
     async def current_revision(self, tenant: str, recording_id: str) -> int:
         """The revision whose words are shown: the highest that was not cancelled. Raises ``UnknownRecording``."""
 
+    async def editable_revision(self, tenant: str, recording_id: str) -> int:
+        """The same, if its words may be corrected now.
+
+        Raises ``UnknownRecording``; ``Permanent``, code ``not_editable`` (409).
+        """
+
     async def words(self, tenant: str, recording_id: str, revision: int) -> list[SegmentTranscribed] | None:
         """The segments of a revision, in order; ``None`` when it is not kept."""
 
