@@ -28,8 +28,10 @@ class Books:
     async def editable_revision(self, tenant: str, recording_id: str) -> int:
         return self.revision
 
-    async def words(self, tenant: str, recording_id: str, revision: int) -> list[SegmentTranscribed]:
-        return list(self.said)
+    async def words(
+        self, tenant: str, recording_id: str, revision: int, among: Collection[int]
+    ) -> list[SegmentTranscribed]:
+        return [segment for segment in self.said if segment.index in among]
 
     async def edit(
         self,

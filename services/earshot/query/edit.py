@@ -39,7 +39,7 @@ async def edit(
     """
     for left in reversed(range(TRIES)):
         base = await base_of(tenant, recording_id, expected, books)
-        segments = await books.words(tenant, recording_id, base) or []
+        segments = await books.words(tenant, recording_id, base, corrections.keys()) or []
         changed = await asyncio.to_thread(corrected, segments, corrections)
         if not changed:
             return None

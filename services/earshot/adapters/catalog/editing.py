@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -48,18 +48,21 @@ class EditingPart(Part):
 
         return await self._db.read(work)
 
-    async def words(self, tenant: str, recording_id: str, revision: int) -> list[SegmentTranscribed] | None:
-        """The segments of a revision, in order; ``None`` when it is not kept."""
+    async def words(
+        self, tenant: str, recording_id: str, revision: int, among: Collection[int] | None = None
+    ) -> list[SegmentTranscribed] | None:
+        """The segments of a revision, in order, or those of these indexes; ``None`` when it is not kept."""
 
         def work(connection: sa.Connection) -> list[Said] | list[str] | None:
             row = kept(connection, tenant, recording_id, revision)
             if row is not None:
-                return said_in(connection, row)
+                return said_in(connection, row, among)
             if revision not in shown_revisions(connection, tenant, recording_id):
                 return None
             c = t.transcript_segments.c
             mine = sa.and_(c.tenant == tenant, c.recording_id == recording_id, c.revision == revision, c.body != "")
-            return list(connection.scalars(sa.select(c.body).where(mine).order_by(c.segment)))
+            wanted = sa.true() if among is None else c.segment.in_(sorted(among))
+            return list(connection.scalars(sa.select(c.body).where(mine, wanted).order_by(c.segment)))
 
         found = await self._db.read(work)
         return None if found is None else await asyncio.to_thread(_of_revision, found, revision)

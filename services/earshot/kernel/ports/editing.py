@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal, Protocol
@@ -50,8 +50,10 @@ class Editing(Protocol):
         Raises ``UnknownRecording``; ``Permanent``, code ``not_editable`` (409).
         """
 
-    async def words(self, tenant: str, recording_id: str, revision: int) -> list[SegmentTranscribed] | None:
-        """The segments of a revision, in order; ``None`` when it is not kept."""
+    async def words(
+        self, tenant: str, recording_id: str, revision: int, among: Collection[int] | None = None
+    ) -> list[SegmentTranscribed] | None:
+        """The segments of a revision, in order, or those of these indexes; ``None`` when it is not kept."""
 
     async def revisions(self, tenant: str, recording_id: str) -> list[Revision]:
         """Those that are kept, newest first."""
