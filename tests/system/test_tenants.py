@@ -78,6 +78,7 @@ def fill(system: System, one: Party, collection: str) -> None:
     one.http.patch(f"/collections/{collection}", json={"hotwords": one.canary}).raise_for_status()
     eventually_sync(lambda: one.get(f"/jobs/{recording}")["state"] == "completed", within=120)
     eventually_sync(lambda: bool(one.get("/dead-letters")["items"]), within=120)
+    correct(one, recording)
     one.http.patch(f"/recordings/{recording}/speakers", json={"SPEAKER_00": one.canary}).raise_for_status()
     one.http.post("/keys", json={"name": one.canary}).raise_for_status()
     question = {"question": "What does the wombat of the library do?", "conversation_id": "new"}
@@ -97,7 +98,17 @@ def fill(system: System, one: Party, collection: str) -> None:
         "collection": [collection],
         "model": [collection],
         "cursor": [page["next"] for page in pages if page["next"]],
+        "revision": ["1"],
+        "tag": [one.canary],
     }
+
+
+def correct(one: Party, recording: str) -> None:
+    """A tag, and a correction; what was said before stays readable."""
+    one.http.patch(f"/recordings/{recording}", json={"tags": [one.canary]}).raise_for_status()
+    corrected = {"segments": [{"index": 1, "text": f"Then {one.canary} wakes the wombat once more."}]}
+    one.http.patch(f"/recordings/{recording}/transcript", json=corrected).raise_for_status()
+    eventually_sync(lambda: one.get(f"/jobs/{recording}")["state"] == "completed", within=120)
 
 
 # --- every operation --------------------------------------------------------------------------------------------
@@ -124,6 +135,8 @@ def bodies(one: Party) -> dict[str, list[dict[str, Any]]]:
         "POST /api/v1/dead-letters/replay": [{"ids": [letter]}, {"all": True}, {"all": True, "recording_id": ids[2]}],
         "POST /api/v1/dead-letters/drop": [{"ids": [letter]}, {"all": True}, {"all": True, "recording_id": ids[2]}],
         "POST /api/v1/reprocess": [{"collection": collection, "dry_run": True}, {"collection": collection}],
+        "PATCH /api/v1/recordings/{id}": [{"title": "mine"}, {"recorded_at": "2026-03-01T09:00:00Z"}],
+        "PATCH /api/v1/recordings/{id}/transcript": [{"segments": [{"index": 0, "text": "mine"}]}],
         "PATCH /api/v1/recordings/{id}/speakers": [{"SPEAKER_00": "me"}],
         "POST /api/v1/keys": [{"name": "mine", "tenant": one.tenant}, {"name": "mine"}],
         "POST /api/v1/keys/{id}/rotate": [{}],
@@ -242,7 +255,8 @@ def unchanged(one: Party) -> None:
     assert one.canary in one.http.get(f"/recordings/{recording}/transcript").text
     assert one.get(f"/recordings/{recording}/speakers")["items"][0]["name"] == one.canary
     assert one.get("/collections/the same")["hotwords"] == one.canary
-    assert one.get(f"/jobs/{recording}")["revision"] == 1
+    assert one.get(f"/jobs/{recording}")["revision"] == 2
+    assert one.canary in one.get(f"/recordings/{recording}")["title"]
     assert [each["state"] for each in one.get("/dead-letters", state="all")["items"]] == ["open"]
     assert one.get(f"/conversations/{one.names['id'][5]}")["items"]
 

@@ -13,6 +13,7 @@ from earshot.cli import (
     ask,
     audit,
     dlq,
+    edit,
     erase,
     events,
     keys,
@@ -39,6 +40,7 @@ ask.register(app)
 mcp.register(app)
 erase.register(app)
 speakers.register(app)
+edit.register(app)
 events.register(app)
 dlq.register(app)
 quality.register(app)

@@ -25,6 +25,7 @@ def reprocess(
         list[str], typer.Option(help="engine=NAME, degraded=true or collection=NAME; several must all be true.")
     ],
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say how many recordings are meant.")] = False,
+    edited: Annotated[bool, typer.Option("--edited", help="Also those whose words somebody corrected.")] = False,
     limit: Annotated[int, typer.Option(min=0, help="At most so many recordings, the oldest first; 0: all.")] = 0,
     json: Annotated[bool, typer.Option("--json", help="Print JSON on stdout.")] = False,
 ) -> None:
@@ -32,7 +33,7 @@ def reprocess(
 
     Given again, it goes on with those that are left; what is under way already is not begun twice.
     """
-    client, meant = Client(), _meant(where)
+    client, meant = Client(), _meant(where) | ({"edited": True} if edited else {})
     found = client.call("POST", "/reprocess", json=meant | {"dry_run": True}).json()
     wanted = min(found["matching"], limit or found["matching"])
     if not json:

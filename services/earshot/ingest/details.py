@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-import unicodedata
 from typing import Annotated
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from earshot.kernel.events import Priority, Task
-
-_UNPRINTABLE = frozenset({"Cc", "Cs", "Zl", "Zp"})
-
-
-def printable(text: str) -> str:
-    """The text itself. Raises ``ValueError`` when it has control characters, surrogates or line separators."""
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
-        raise ValueError("may not contain control characters")
-    return text
-
+from earshot.kernel.lines import printable
 
 Line = Annotated[str, AfterValidator(printable)]
 Collection = Annotated[Line, StringConstraints(pattern=r"^\w[\w .-]{0,62}$")]

@@ -29,6 +29,7 @@ class ReprocessRequest(BaseModel):
     engine: Name | None = Field(None, description="Wrote at least one segment of the latest attempt down.")
     degraded: bool | None = Field(None, description="Whether a fallback wrote at least one of them down.")
     collection: Name | None = Field(None, description="The recording's collection.")
+    edited: bool = Field(False, description="Also those whose words somebody corrected; their revisions are kept.")
     before: AwareDatetime | None = Field(
         None, description="Only attempts begun before; send `as_of` of the first answer with all that follow."
     )
@@ -65,7 +66,7 @@ async def reprocess(asked: ReprocessRequest, response: Response, caller: Caller,
     check_collection(caller, asked.collection or "")
     tenant = caller.tenant
     as_of = asked.before or datetime.now(UTC)
-    selection = Selection(as_of, asked.engine, asked.degraded, asked.collection)
+    selection = Selection(as_of, asked.engine, asked.degraded, asked.collection, asked.edited)
     matching = await kit.catalog.matching(tenant, selection)
     if asked.dry_run:
         response.status_code = 200

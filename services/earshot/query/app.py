@@ -28,6 +28,9 @@ from earshot.query.alias import Alias
 from earshot.query.answering.chat_routes import router as chat_router
 from earshot.query.answering.routes import router as answers_router
 from earshot.query.answering.service import Answers
+from earshot.query.edit import words_of_revision
+from earshot.query.edits import MOST_REVISION, Tag, etag
+from earshot.query.edits import router as edits_router
 from earshot.query.found import FoundJob, FoundRecording
 from earshot.query.health import About, Readiness, degraded_of, diarization_of, engines_of, readiness
 from earshot.query.messages import SearchAnswer, SearchRequest
@@ -155,6 +158,10 @@ async def list_recordings(
     kit: KitOf,
     quality: Annotated[QualityBounds, Depends(quality_bounds)],
     collection: Annotated[str | None, Query(max_length=64, pattern=r"^[\w .-]*$")] = None,
+    tag: Annotated[
+        list[Tag],
+        Query(max_length=10, description="Only recordings with this tag; several must all be there."),
+    ] = [],  # noqa: B006 - FastAPI copies it
     cursor: Annotated[str | None, Query(max_length=400, description="`next` of the page before.")] = None,
     limit: Annotated[int, Query(ge=1, le=100)] = 50,
 ) -> RecordingList:
@@ -162,7 +169,7 @@ async def list_recordings(
     before = read_cursor(cursor) if cursor else None
     tenant, among = caller.tenant, caller.collections
     found = await kit.catalog.recordings(
-        tenant, collection=collection, among=among, quality=quality, before=before, limit=limit + 1
+        tenant, collection=collection, among=among, tags=tag, quality=quality, before=before, limit=limit + 1
     )
     shown = found[:limit]
     items = [recording_view(recording, await kit.catalog.job(tenant, recording.id)) for recording in shown]
@@ -203,17 +210,26 @@ async def get_transcript(
     tenant: Tenant,
     kit: KitOf,
     format: Annotated[Literal["json", "txt", "srt", "vtt"], Query()] = "json",  # noqa: A002 - the name in the query
+    revision: Annotated[
+        int | None, Query(ge=1, le=MOST_REVISION, description="An earlier one, as `GET …/revisions` lists them.")
+    ] = None,
 ) -> Response:
-    """What was said, as soon as it is transcribed; stretches that failed are marked missing."""
+    """What was said, as soon as it is transcribed; stretches that failed are marked missing.
+
+    As JSON it has an ETag, the revision of its words, for `If-Match` of a correction.
+    """
     voices = await voices_of(recording, tenant, kit)
-    heard = await kit.catalog.transcript(tenant, recording.id)
+    if revision is None:
+        shown = await kit.catalog.current_revision(tenant, recording.id)
+        heard = await kit.catalog.transcript(tenant, recording.id)
+        missing = missing_of(await kit.catalog.job(tenant, recording.id))
+    else:
+        shown, missing = revision, []
+        heard = await words_of_revision(tenant, recording.id, revision, kit.catalog)
     segments = await asyncio.to_thread(lambda: [voices.shown(segment) for segment in heard])
-    job = await kit.catalog.job(tenant, recording.id)
-    missing = missing_of(job)
     if format == "json":
-        return JSONResponse(
-            cues.as_json(recording.id, recording.revision, recording.language, recording.duration_ms, segments, missing)
-        )
+        body = cues.as_json(recording.id, shown, recording.language, recording.duration_ms, segments, missing)
+        return JSONResponse(body, headers={"ETag": etag(shown)})
     if format == "txt":
         text = cues.as_text(segments, missing)
     else:
@@ -245,6 +261,7 @@ async def get_audio(request: Request, recording: FoundRecording, kit: KitOf) -> 
 
 
 api.include_router(speakers_router)
+api.include_router(edits_router)
 api.include_router(keys.router)
 api.include_router(tenants.router)
 api.include_router(audit.router)

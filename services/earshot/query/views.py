@@ -66,6 +66,7 @@ class RecordingView(BaseModel):
     recorded_at: datetime | None
     created_at: datetime
     metadata: dict[str, str]
+    tags: list[str]
     quality: Quality | None = Field(
         description="How it sounds, measured while it was cut; null before, and for transcripts without audio.",
         examples=[QUALITY],
@@ -146,7 +147,7 @@ def _error(error: Mapping[str, Any] | None, trace_id: str) -> dict[str, Any] | N
 def recording_view(recording: Recording, job: Job | None) -> RecordingView:
     """A recording as clients see it."""
     path = f"{PREFIX}/recordings/{recording.id}"
-    links = {"self": path, "transcript": f"{path}/transcript"}
+    links = {"self": path, "transcript": f"{path}/transcript", "revisions": f"{path}/revisions"}
     if recording.source_key:
         links["audio"] = f"{path}/audio"
     return RecordingView(
@@ -160,6 +161,7 @@ def recording_view(recording: Recording, job: Job | None) -> RecordingView:
         recorded_at=recording.recorded_at,
         created_at=recording.created_at,
         metadata=dict(recording.metadata),
+        tags=list(recording.tags),
         quality=recording.quality,
         job=job_view(job) if job else None,
         links=links,

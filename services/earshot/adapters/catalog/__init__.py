@@ -11,6 +11,7 @@ from earshot.adapters.catalog.answers import AnswersPart, SpendingPart
 from earshot.adapters.catalog.attempts import AttemptsPart, LeasesPart
 from earshot.adapters.catalog.audit import AuditPart
 from earshot.adapters.catalog.census import CensusPart
+from earshot.adapters.catalog.editing import EditingPart
 from earshot.adapters.catalog.engine import Database
 from earshot.adapters.catalog.forget import ErasuresPart
 from earshot.adapters.catalog.heartbeats import HeartbeatsPart
@@ -52,6 +53,7 @@ class Catalog(
     ErasuresPart,
     IndexesPart,
     ReprocessingPart,
+    EditingPart,
     LettersPart,
     LeavingPart,
     RetentionPart,

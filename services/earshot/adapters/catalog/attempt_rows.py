@@ -14,7 +14,7 @@ from earshot.adapters.catalog.base import chunks
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.outbox import enqueue
 from earshot.adapters.catalog.quotas import count_audio, refuse_one_more
-from earshot.adapters.catalog.rows import upload_of
+from earshot.adapters.catalog.rows import quality_of, upload_of
 from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.codec import Codec
@@ -76,10 +76,36 @@ def start(connection: sa.Connection, codec: Codec, limits: Limits, row: sa.Row[A
         expect_speakers(connection, codec, row.tenant, row.id, row.revision, trace)
         enqueue(connection, codec, AUDIO_UPLOADED, [upload_of(row)], trace, turn=(row.priority, audio_ms))
         return
+    publish(connection, codec, row, [(segment, None) for segment in _SEGMENTS.validate_json(imported)], trace)
+
+
+def publish(
+    connection: sa.Connection,
+    codec: Codec,
+    row: sa.Row[Any],
+    said: Sequence[tuple[SegmentTranscribed, str | None]],
+    trace: Mapping[str, str],
+) -> None:
+    """Make the job of a recording's current revision, and publish what is known to be said in it.
+
+    Args:
+        connection: of the transaction that decides it.
+        codec: frames the bodies.
+        row: the recording's.
+        said: every segment, of any revision, with the key of its cached transcript.
+        trace: the W3C trace headers.
+    """
     insert_job(connection, row.tenant, row.id, row.revision, trace)
-    about = {"tenant": row.tenant, "recording_id": row.id, "revision": row.revision, "collection": row.collection}
-    segments = [segment.model_copy(update=about) for segment in _SEGMENTS.validate_json(imported)]
-    store_segments(connection, [(segment, None) for segment in segments])
+    about = {
+        "tenant": row.tenant,
+        "recording_id": row.id,
+        "revision": row.revision,
+        "collection": row.collection,
+        "recorded_at": row.recorded_at,
+    }
+    known = [(segment.model_copy(update=about), cache_key) for segment, cache_key in said]
+    segments = [segment for segment, _ in known]
+    store_segments(connection, known)
     enqueue(connection, codec, AUDIO_TRANSCRIPTS, segments, trace)
     enqueue(connection, codec, RECORDINGS_PROGRESS, [_cut(row, segments)], trace)
 
@@ -95,9 +121,10 @@ def _cut(row: sa.Row[Any], segments: Sequence[SegmentTranscribed]) -> StageProgr
         state="done",
         segments_total=len(segments),
         start_ms=0,
-        end_ms=max((segment.end_ms for segment in segments), default=0),
+        end_ms=max((segment.end_ms for segment in segments), default=0) if row.duration_ms is None else row.duration_ms,
         code="",
         detail="",
+        quality=quality_of(row),
     )
 
 

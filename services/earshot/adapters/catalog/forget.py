@@ -28,6 +28,7 @@ _BLANK = {
     "duration_ms": None,
     "recorded_at": None,
     "metadata": "{}",
+    "tags": "",
     "quality": None,
 }
 
@@ -48,7 +49,8 @@ def forget_recording(connection: sa.Connection, tenant: str, recording_id: str) 
     mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
     connection.execute(sa.update(t.recordings).where(mine).values(_BLANK | {"erased_at": t.now()}))
     speakers = (t.speaker_turns, t.speaker_names)
-    for table in (t.imports, t.jobs, t.idempotency_keys, t.outbox, t.progress, t.spans, *speakers):
+    edits = (t.revisions, t.revision_segments)
+    for table in (t.imports, t.jobs, t.idempotency_keys, t.outbox, t.progress, t.spans, *speakers, *edits):
         connection.execute(sa.delete(table).where(table.c.tenant == tenant, table.c.recording_id == recording_id))
     segment = t.transcript_segments.c
     blank = sa.update(t.transcript_segments).where(segment.tenant == tenant, segment.recording_id == recording_id)

@@ -11,14 +11,15 @@ from typing import Any
 import sqlalchemy as sa
 
 from earshot.adapters.catalog import tables as t
-from earshot.adapters.catalog.attempt_rows import content_of, dump_segments, insert_job, start
+from earshot.adapters.catalog.attempt_rows import content_of, dump_segments, insert_job
 from earshot.adapters.catalog.base import Part
 from earshot.adapters.catalog.engine import insert
 from earshot.adapters.catalog.forget import erase_recording
 from earshot.adapters.catalog.leaving import left_with, lock_tenant, refuse_if_leaving
 from earshot.adapters.catalog.outbox import enqueue, withdraw
 from earshot.adapters.catalog.quotas import refuse_to_keep
-from earshot.adapters.catalog.rows import find_job, job_of, recording_of
+from earshot.adapters.catalog.revision_rows import resume
+from earshot.adapters.catalog.rows import find_job, job_of, lines_of_tags, recording_of
 from earshot.adapters.catalog.speakers import expect_speakers
 from earshot.kernel import ids
 from earshot.kernel.errors import BlobMismatch, BlobMissing, Permanent, UnknownRecording
@@ -70,7 +71,7 @@ class RecordingsPart(Part):
             if job.state not in ENDED_BADLY:
                 return Accepted(job_of(connection, job), created=False)
             row = _next_revision(connection, row, **_described(new.upload))
-        start(connection, self._codec, self._limits, row, new.trace)
+        resume(connection, self._codec, self._limits, row, new.trace)
         return Accepted(job_of(connection, _must_find(connection, row.tenant, row.id)), created=True)
 
     async def adopt(
@@ -112,17 +113,21 @@ class RecordingsPart(Part):
         *,
         collection: str | None = None,
         among: Collection[str] | None = None,
+        tags: Collection[str] = (),
         quality: QualityBounds | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[Recording]:
-        """Newest first; ``before`` is the (created_at, id) of the last one seen."""
+        """Newest first, those with all of the tags; ``before`` is the (created_at, id) of the last one seen."""
         c = t.recordings.c
         query = sa.select(t.recordings).where(c.tenant == tenant, c.state != "erased")
         if collection is not None:
             query = query.where(c.collection == collection)
         if among is not None:
             query = query.where(c.collection.in_(among))
+        for tag in tags:
+            # not LIKE, which ignores case on SQLite
+            query = query.where(sa.func.replace(c.tags, lines_of_tags([tag]), "") != c.tags)
         if quality is not None:
             query = query.where(*_within(quality))
         if before is not None:
@@ -150,7 +155,7 @@ class RecordingsPart(Part):
             if job.state not in ENDED_BADLY or job.revision != recording.revision:
                 raise _conflict("not_retryable", "retried", job.state)
             row = _next_revision(connection, recording)
-            start(connection, self._codec, self._limits, row, trace)
+            resume(connection, self._codec, self._limits, row, trace)
             return job_of(connection, _must_find(connection, tenant, row.id))
 
         return await self._db.write(work)

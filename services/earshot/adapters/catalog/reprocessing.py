@@ -78,6 +78,10 @@ def _found(tenant: str, selection: Selection) -> sa.Select[Any]:
         .where(recording.tenant == tenant, recording.state == "live")
         .where(job.state.in_(ENDED), job.created_at < selection.before)
     )
+    if not selection.edited:
+        edit = t.revisions.c
+        latest_edit = (edit.recording_id == recording.id, edit.revision == recording.revision)
+        query = query.where(~sa.exists().where(edit.tenant == recording.tenant, *latest_edit, edit.corrected))
     if selection.collection is not None:
         query = query.where(recording.collection == selection.collection)
     if selection.engine is None and selection.degraded is None:

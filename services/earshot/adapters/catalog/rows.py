@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -37,8 +38,25 @@ def recording_of(row: sa.Row[Any]) -> Recording:
         recorded_at=row.recorded_at,
         created_at=row.created_at,
         metadata=json.loads(row.metadata),
-        quality=Quality(**row.quality) if row.quality else None,
+        quality=quality_of(row),
+        tags=tags_of(row),
     )
+
+
+def quality_of(row: sa.Row[Any]) -> Quality | None:
+    """How a recording sounds, from its row."""
+    return Quality(**row.quality) if row.quality else None
+
+
+def tags_of(row: sa.Row[Any]) -> tuple[str, ...]:
+    """The tags of a recording, from its row."""
+    return tuple(tag for tag in str(row.tags).split("\n") if tag)
+
+
+def lines_of_tags(tags: Iterable[str]) -> str:
+    """Tags as they are kept: in order, each once, between line ends, so that one is found as a whole line."""
+    lines = sorted(set(tags))
+    return "".join(f"\n{tag}" for tag in lines) + "\n" if lines else ""
 
 
 def upload_of(row: sa.Row[Any]) -> AudioUploaded:

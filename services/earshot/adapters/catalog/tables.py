@@ -82,6 +82,7 @@ recordings = sa.Table(
     sa.Column("claimed_ms", sa.BigInteger),  # the duration that its container claims; null: none
     sa.Column("recorded_at", Moment),
     sa.Column("metadata", sa.Text, nullable=False),
+    sa.Column("tags", sa.Text, nullable=False, server_default=""),  # each on a line of its own, between line ends
     sa.Column("quality", sa.JSON(none_as_null=True)),
     sa.Column("created_at", Moment, nullable=False),
     sa.Column("erased_at", Moment),  # when it was decided
@@ -277,6 +278,31 @@ transcript_segments = sa.Table(
     sa.Column("engine", sa.Text, nullable=False),  # as in the body, to be asked for
     sa.Column("degraded", sa.Boolean, nullable=False),
     sa.Index("transcript_segments_by_engine", "tenant", "engine", "degraded"),
+)
+
+revisions = sa.Table(  # those that an edit keeps, and the edits
+    "revisions",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("kind", sa.Text, nullable=False),
+    sa.Column("corrected", sa.Boolean, nullable=False),  # some of its words are a person's
+    sa.Column("restored_from", sa.BigInteger),
+    sa.Column("changed", sa.Text),  # JSON: indexes of segments; null: all
+    sa.Column("origins", sa.Text, nullable=False),  # JSON: by index, the revision under which its words are kept
+    sa.Column("created_at", Moment, nullable=False),
+)
+
+revision_segments = sa.Table(  # words that a revision brought, once
+    "revision_segments",
+    metadata,
+    sa.Column("tenant", sa.Text, primary_key=True),
+    sa.Column("recording_id", sa.Text, primary_key=True),
+    sa.Column("segment", sa.BigInteger, primary_key=True),
+    sa.Column("revision", sa.BigInteger, primary_key=True),
+    sa.Column("body", sa.Text, nullable=False),  # the event as JSON
+    sa.Column("cache_key", sa.Text),
 )
 
 indexes = sa.Table(  # of every tenant's passages alike

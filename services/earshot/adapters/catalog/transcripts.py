@@ -60,7 +60,7 @@ class TranscriptsPart(ExcerptsPart):
         mine = _of(tenant, recording_id)
 
         def work(connection: sa.Connection) -> list[str]:
-            shown = _shown(connection, tenant, recording_id)
+            shown = shown_revisions(connection, tenant, recording_id)
             best = (
                 sa.select(c.segment, sa.func.max(c.revision).label("revision"))
                 .where(mine, c.revision.in_(shown))
@@ -102,7 +102,7 @@ def standing_of(row: sa.Row[Any]) -> Standing:
     return Standing(row.state, row.revision, row.visible_from)
 
 
-def _shown(connection: sa.Connection, tenant: str, recording_id: str) -> list[int]:
+def shown_revisions(connection: sa.Connection, tenant: str, recording_id: str) -> list[int]:
     """The revisions of a recording that may be shown."""
     mine = sa.and_(t.recordings.c.tenant == tenant, t.recordings.c.id == recording_id)
     row = connection.execute(sa.select(t.recordings).where(mine)).first()

@@ -34,6 +34,7 @@ class Recording:
     created_at: datetime
     metadata: Mapping[str, str]
     quality: Quality | None = None
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -140,11 +141,12 @@ class Recordings(Protocol):
         *,
         collection: str | None = None,
         among: Collection[str] | None = None,
+        tags: Collection[str] = (),
         quality: QualityBounds | None = None,
         before: tuple[datetime, str] | None = None,
         limit: int = 50,
     ) -> list[Recording]:
-        """Newest first; ``before`` is the (created_at, id) of the last one seen."""
+        """Newest first, those with all of the tags; ``before`` is the (created_at, id) of the last one seen."""
 
     async def job(self, tenant: str, either_id: str) -> Job | None:
         """A job by its id, or the latest job of a recording by the recording's id."""

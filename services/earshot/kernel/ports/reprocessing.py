@@ -18,12 +18,14 @@ class Selection:
         engine: wrote at least one of the attempt's segments down.
         degraded: a fallback wrote at least one of them down; ``False``: at least one was not.
         collection: the recording's.
+        edited: also those whose words somebody corrected.
     """
 
     before: datetime
     engine: str | None = None
     degraded: bool | None = None
     collection: str | None = None
+    edited: bool = False
 
 
 class Reprocessing(Protocol):
