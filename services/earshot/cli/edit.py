@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from earshot.cli.client import Client
+from earshot.client import Client
 from earshot.cli.output import as_json, out
 from earshot.kernel.errors import Permanent
 
