@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 from rich.markup import escape
 
-from earshot.client import Client
 from earshot.cli.output import as_json, out
+from earshot.client import Client
 from earshot.kernel.errors import Permanent
 
 
