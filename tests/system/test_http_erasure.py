@@ -13,9 +13,9 @@ from earshot.kernel.topics import AUDIO_TRANSCRIPTS, all_topics
 from tests.fakes_log import FakeLog
 from tests.fakes_vectors import FakeVectors
 from tests.http_app import WAV, System, system
+from tests.waiting import eventually
 
 SCHOOL = "school"
-from tests.waiting import eventually
 
 
 @pytest.fixture
