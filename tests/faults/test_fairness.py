@@ -14,6 +14,7 @@ import pytest
 
 from benchmarks.fairness import FEW, PROMISE, ROOT, SEGMENT_S, Served, System
 from earshot.kernel.fairness import PARTS
+from tests.faults.conftest import EITHER
 from tests.processes import tied
 from tests.waiting import eventually
 
@@ -85,6 +86,7 @@ async def test_ten_segments_behind_a_thousand_uploads_wait_for_the_window_and_as
     assert len(system.of("many")) < 1000, "there was nothing left to wait for"
 
 
+@EITHER
 async def test_lanes_let_others_pass_a_long_recording(started: Started) -> None:
     """Its first ten minutes have their turn; its rest fills the low lane, which is paused while others are served."""
     await others_pass(await started(service_s=0.03, window_s=100_000, tenant_share=1))

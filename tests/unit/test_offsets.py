@@ -174,3 +174,22 @@ def test_a_delivery_says_which_was_to_be_expected() -> None:
     book.rewind()
     book.committed(P, 3)
     assert book.delivered(P, 3, 1) == 3
+
+
+def test_what_comes_again_after_the_position_went_back_is_not_taken_for_a_log_that_ended() -> None:
+    """The first copies were acknowledged and committed before the second ones came."""
+    book: Offsets[str] = Offsets()
+    for offset in (0, 1, 2):
+        book.delivered(P, offset, 1)
+    book.rewind()
+    for offset in (0, 1, 2):
+        book.acked(P, offset, 1)
+    book.committed(P, 3)
+    assert [book.delivered(P, offset, 1) for offset in (0, 1)] == [None, 1]
+    book.acked(P, 0, 1)
+    assert book.next_commit(P) is None
+    book.delivered(P, 2, 1)
+    book.delivered(P, 3, 1)
+    for offset in (1, 2, 3):
+        book.acked(P, offset, 1)
+    assert book.next_commit(P) == 4

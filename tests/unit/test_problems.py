@@ -11,8 +11,9 @@ from earshot.kernel import errors
 
 
 def every_error() -> list[type[errors.EarshotError]]:
+    """All that have a code of their own: a quota names which one, something unavailable what."""
     kinds = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, errors.EarshotError)]
-    return [kind for kind in kinds if kind is not errors.Unavailable]
+    return [kind for kind in kinds if kind not in (errors.Unavailable, errors.QuotaExceeded)]
 
 
 @pytest.mark.parametrize("kind", every_error())
@@ -38,6 +39,15 @@ def test_what_may_succeed_later_says_when_to_come_back():
     answer = problem(errors.Unavailable("catalog", "The catalog does not answer."))
     assert (answer.status_code, int(answer.headers["retry-after"]) > 0) == (503, True)
     assert "retry-after" not in problem(errors.NotAudio("no")).headers
+
+
+def test_a_quota_says_which_and_when_to_come_back():
+    answer = problem(errors.QuotaExceeded("60 of 60 minutes.", code="minutes_used_up", next_step="Wait.", after_s=90.2))
+    assert (answer.status_code, answer.headers["retry-after"], json.loads(answer.body)["code"]) == (
+        429,
+        "91",
+        "minutes_used_up",
+    )
 
 
 def test_a_bug_shows_nothing_of_its_insides():

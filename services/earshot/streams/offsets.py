@@ -19,6 +19,7 @@ class _Partition:
         end: one past the highest delivered offset.
         committed: the last commit that the broker confirmed; ``None`` when not known.
         rewound: the position went back; the next delivery starts the bookkeeping anew.
+        again: what comes was delivered before the position went back, and some of it may be committed by now.
     """
 
     generation: int = 0
@@ -26,13 +27,14 @@ class _Partition:
     end: int | None = None
     committed: int | None = None
     rewound: bool = False
+    again: bool = False
 
     def restart(self, generation: int) -> None:
         """Forget deliveries, keep the commit."""
         self.generation = generation
         self.in_flight.clear()
         self.end = None
-        self.rewound = False
+        self.again, self.rewound = self.rewound, False
 
 
 class Offsets(Generic[P]):
@@ -49,16 +51,20 @@ class Offsets(Generic[P]):
         """A record is on its way to the stage. Records of another generation replace those before.
 
         A record before the commit shows that the log ended before that, so that the position was reset: commits begin
-        anew.
+        anew. Not so after the position went back, when the first copies may have been acknowledged meanwhile.
 
         Returns:
-            the offset that was to be expected; ``None`` where nothing was delivered or committed before.
+            the offset that was to be expected; ``None`` where none can be told.
         """
         known = self._partitions.setdefault(partition, _Partition(generation))
         if known.rewound or known.generation != generation:
             known.restart(generation)
         expected = known.committed if known.end is None else known.end
-        if known.committed is not None and offset < known.committed:
+        if known.committed is None or offset >= known.committed:
+            known.again = False
+        elif known.again:
+            expected = known.end
+        else:
             known.restart(generation)
             known.committed = None
         known.in_flight.add(offset)
